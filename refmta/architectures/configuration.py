@@ -1,0 +1,297 @@
+"""The configuration: one TOML file, strict, with the place of every mistake.
+
+Rules: an unknown key, a wrong type or a value out of bounds names the file, the key path, and what
+would be right; so does a contradiction between keys.  Nothing is guessed, no file is included.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+import msgspec
+
+from refmta.patterns.secure_preforking import Rules
+from refmta.protocol import routing
+from refmta.roles import resolve
+from refmta.wire.address import AddressError, is_domain, parse_mailbox
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400 * 30)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+UserId = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+#: Where the compartments' users begin: a range that Debian and systemd leave unused.
+FIRST_UID = 1_900_000_000
+#: How many ids from there are reserved.
+RESERVED = 1000
+_LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})\Z")
+
+
+class ConfigurationError(Exception):
+    """What is wrong, where; one line per problem."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class Domain(Section, frozen=True):
+    """A local domain."""
+
+    mailboxes: tuple[str, ...] = ()
+    system_users: bool = False
+    aliases: dict[str, tuple[str, ...]] = {}
+    catch_all: str = ""
+
+
+class User(Section, frozen=True):
+    """A recipient user who needs no account on the machine."""
+
+    uid: UserId
+    gid: UserId
+    home: str
+
+
+class Limits(Section, frozen=True):
+    """A number on everything."""
+
+    message_octets: Annotated[int, msgspec.Meta(ge=65536, le=2**32)] = 50 * 1024 * 1024
+    recipients: Annotated[int, msgspec.Meta(ge=100, le=1000)] = 1000
+    errors: Count = 10
+    connections_per_client: Count = 50
+    command_s: Seconds = 300.0
+    data_s: Seconds = 300.0
+    verdict_s: Seconds = 600.0
+    agents: Count = 50
+    agent_idle_s: Seconds = 300.0
+    lifetime_s: Annotated[int, msgspec.Meta(ge=3600, le=86400 * 30)] = 5 * 86400
+
+
+class Pool(Section, frozen=True):
+    """Workers of smtpd."""
+
+    max_workers: Annotated[int, msgspec.Meta(ge=1, le=2000)] = 100
+    max_uses: Count = 100
+    max_age_s: Seconds = 3600.0
+    max_idle_s: Seconds = 100.0
+    spare: Annotated[int, msgspec.Meta(ge=0, le=2000)] = 2
+
+
+class Configuration(Section, frozen=True):
+    """The file."""
+
+    hostname: str
+    postmaster: str
+    domains: dict[str, Domain]
+    listen: tuple[str, ...] = ("0.0.0.0:25", "[::]:25")
+    spool: str = "/var/spool/refmta"
+    mail_root: str = ""
+    users: dict[str, User] = {}
+    trusted: tuple[str, ...] = ()
+    separator: Annotated[str, msgspec.Meta(max_length=1)] = "+"
+    first_uid: UserId = FIRST_UID
+    limits: Limits = Limits()
+    smtpd: Pool = Pool()
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration that was checked, and where it came from."""
+
+    path: Path
+    configuration: Configuration
+
+    @property
+    def spool(self) -> Path:
+        """Absolute; a relative path is relative to the file."""
+        return (self.path.parent / self.configuration.spool).absolute()
+
+    @property
+    def mail_root(self) -> Path:
+        """Where virtual mailboxes lie."""
+        root = self.configuration.mail_root
+        return (self.path.parent / root).absolute() if root else self.spool / "mail"
+
+    @property
+    def control_socket(self) -> Path:
+        """Where the operator's commands reach the supervisor."""
+        return self.spool / "control"
+
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where to listen."""
+        return [parse_listen(each) for each in self.configuration.listen]
+
+
+def load(path: Path) -> Settings:
+    """Read and check a file.  Raises ConfigurationError."""
+    try:
+        octets = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError([f"{path}: {error.strerror}"]) from None
+    try:
+        document = tomllib.loads(octets.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f"{path}: not TOML: {error}"]) from None
+    try:
+        configuration = msgspec.convert(document, Configuration, strict=True)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError([f"{path}: {explain(str(error), document)}"]) from None
+    problems = contradictions(configuration)
+    if problems:
+        raise ConfigurationError([f"{path}: {each}" for each in problems])
+    return Settings(path=path.absolute(), configuration=configuration)
+
+
+# -- what is wrong, where, and what would be right ------------------------------------------------
+
+
+def explain(message: str, document: dict[str, Any]) -> str:
+    """msgspec's message, turned round: key path first, and the nearest right key."""
+    what, _, where = message.partition(" - at `$")
+    path = where.rstrip("`").lstrip(".")
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what)
+    missing = re.fullmatch(r"Object missing required field `(.*)`", what)
+    if missing:
+        return f"{_join(path, missing[1])}: missing, and required"
+    if not unknown:
+        return f"{_concrete(path, document) or 'top level'}: {what[0].lower()}{what[1:]}"
+    fields = _fields(path)
+    near = difflib.get_close_matches(unknown[1], fields, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(fields))}"
+    return f"{_join(path, unknown[1])}: unknown key; {hint}"
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _concrete(path: str, document: dict[str, Any]) -> str:
+    """msgspec says [...] for "some key of a table": name it if there is only one."""
+    table: Any = document
+    for part in path.partition("[...]")[0].strip(".").split("."):
+        table = table.get(part, {}) if isinstance(table, dict) else {}
+    if "[...]" in path and isinstance(table, dict) and len(table) == 1:
+        return path.replace("[...]", f'."{next(iter(table))}"', 1)
+    return path
+
+
+def _fields(path: str) -> list[str]:
+    """The keys that are right in a table."""
+    form: Any = Configuration
+    for part in filter(None, re.split(r"\.|(\[\.\.\.\])", path)):
+        if part == "[...]":
+            continue
+        hint = get_type_hints(form).get(part) if isinstance(form, type) else None
+        inner = [each for each in get_args(hint) if isinstance(each, type)]
+        form = inner[-1] if inner else hint
+    if isinstance(form, type) and issubclass(form, msgspec.Struct):
+        return list(form.__struct_fields__)
+    return []
+
+
+def contradictions(configuration: Configuration) -> list[str]:
+    """What the types can't say: one line per problem, key path first."""
+    problems = []
+    if not is_domain(configuration.hostname):
+        problems.append(f"hostname: not a domain name: {configuration.hostname!r}")
+    if not configuration.domains:
+        problems.append('domains: at least one is needed, such as [domains."example.org"]')
+    problems += _addresses(configuration)
+    for place, text in enumerate(configuration.listen):
+        try:
+            parse_listen(text)
+        except ValueError as error:
+            problems.append(f"listen[{place}]: {error}")
+    for text in configuration.trusted:
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            problems.append(f"trusted: not an IP address: {text!r}")
+    problems += _users(configuration)
+    if not problems:
+        problems += routing.problems(resolve.table(routing_slice(configuration)))
+    return problems
+
+
+def _addresses(configuration: Configuration) -> list[str]:
+    problems = []
+    places = [("postmaster", configuration.postmaster)]
+    for name, domain in configuration.domains.items():
+        if not is_domain(name):
+            problems.append(f"domains: not a domain name: {name!r}")
+        key = f'domains."{name}"'
+        if domain.catch_all:
+            places.append((f"{key}.catch_all", domain.catch_all))
+        for local in (*domain.mailboxes, *domain.aliases):
+            places.append((f"{key}: mailbox or alias", f"{local}@{name}"))
+        for alias, members in domain.aliases.items():
+            if not members:
+                problems.append(f'{key}.aliases."{alias}": leads to nobody')
+            places += [(f'{key}.aliases."{alias}"', member) for member in members]
+    for where, text in places:
+        try:
+            parse_mailbox(text)
+        except AddressError as error:
+            problems.append(f"{where}: {text!r}: {error}")
+    return problems
+
+
+def _users(configuration: Configuration) -> list[str]:
+    problems = []
+    compartments = range(configuration.first_uid, configuration.first_uid + 100)
+    for name, user in configuration.users.items():
+        if not re.fullmatch(r"[a-z0-9_][a-z0-9_.-]{0,31}", name):
+            problems.append(f"users: not a user name: {name!r}")
+        if user.uid in compartments or user.gid in compartments:
+            problems.append(f"users.{name}.uid: belongs to a compartment; choose another")
+        if not Path(user.home).is_absolute():
+            problems.append(f"users.{name}.home: must be an absolute path")
+    return problems
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """("address", port).  Raises ValueError."""
+    match = _LISTEN.match(text)
+    if match is None:
+        raise ValueError(f'{text!r}: should look like "127.0.0.1:25" or "[::1]:25"')
+    address, port = match[1] or match[2], int(match[3])
+    ipaddress.ip_address(address)
+    if not 0 <= port <= 65535:
+        raise ValueError(f"{text!r}: no such port")
+    return address, port
+
+
+def routing_slice(configuration: Configuration) -> resolve.Slice:
+    """resolve's slice."""
+    return resolve.Slice(
+        hostname=configuration.hostname,
+        postmaster=configuration.postmaster,
+        domains={
+            name: resolve.DomainSlice(
+                mailboxes=domain.mailboxes,
+                system_users=domain.system_users,
+                aliases=domain.aliases,
+                catch_all=domain.catch_all,
+            )
+            for name, domain in configuration.domains.items()
+        },
+        literals=tuple(_literal(address) for address, _ in map(parse_listen, configuration.listen)),
+        separator=configuration.separator,
+        users=tuple(configuration.users),
+        reserved=(configuration.first_uid, configuration.first_uid + RESERVED),
+    )
+
+
+def _literal(address: str) -> str:
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+
+
+def pool_rules(configuration: Configuration) -> Rules:
+    """The rules of smtpd's pool."""
+    return msgspec.convert(msgspec.to_builtins(configuration.smtpd), Rules)

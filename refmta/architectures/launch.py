@@ -1,0 +1,182 @@
+"""From a configuration to a running system: what is done once, before any mail, with privilege.
+
+The launcher makes the directories, binds the sockets, writes manifest and plan into memory files,
+and turns into the spawner.  Whatever is wrong is said here, before anything starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from refmta.architectures.architecture import Architecture
+from refmta.architectures.assemble import VIRTUAL_PLACE, Assembly, assemble
+from refmta.architectures.catalogue import ARCHITECTURES
+from refmta.architectures.configuration import ConfigurationError, Settings
+from refmta.architectures.reach import closed_directory, open_view, program_paths
+from refmta.protocol.routing import VIRTUAL_OWNER
+
+#: Connections that wait in the kernel for a worker.
+BACKLOG = 1024
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture of that name.  Raises ConfigurationError."""
+    try:
+        return ARCHITECTURES[name]
+    except KeyError:
+        known = ", ".join(ARCHITECTURES)
+        raise ConfigurationError([f"no architecture {name!r}; there are: {known}"]) from None
+
+
+def machine_problems(settings: Settings) -> list[str]:
+    """What this machine lacks for the configuration: one line each, the key path first."""
+    problems = []
+    configuration = settings.configuration
+    for name, user in configuration.users.items():
+        if not Path(user.home).is_dir():
+            problems.append(f"users.{name}.home: no such directory: {user.home}")
+    if os.getuid() == 0:
+        problems += _taken_ids(configuration.first_uid)
+        for key, path in (("spool", settings.spool), ("mail_root", settings.mail_root)):
+            closed = closed_directory(path.parent)
+            if closed is not None:
+                problems.append(
+                    f"{key}: {path}: the compartments' users can't enter {closed}; choose another"
+                    f" place, or chmod o+x {closed}"
+                )
+    elif settings.spool.exists() and not os.access(settings.spool, os.W_OK):
+        problems.append(f"spool: {settings.spool}: not writable for user {os.getuid()}")
+    for index, address in enumerate(settings.addresses()):
+        try:
+            _bind(address).close()
+        except OSError as error:
+            problems.append(_listen_problem(index, address, error))
+    return problems
+
+
+def _taken_ids(base: int) -> list[str]:
+    taken = [e for e in pwd.getpwall() if base <= e.pw_uid <= base + VIRTUAL_PLACE]
+    return [
+        f"first_uid: user {entry.pw_name} has id {entry.pw_uid}, which a compartment would get;"
+        " choose another range"
+        for entry in taken
+    ]
+
+
+def _listen_problem(index: int, address: tuple[str, int], error: OSError) -> str:
+    hint = "is another server running?" if error.errno == 98 else "ports below 1024 need root"
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"listen[{index}]: {host}:{address[1]}: {os.strerror(error.errno or 0)}; {hint}"
+
+
+def _bind(address: tuple[str, int]) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Everything that the spawner inherits."""
+
+    manifest: int
+    inherited: list[int]
+
+    def turn_into_spawner(self) -> NoReturn:
+        """Replace this process.  The listening sockets stay open over restarts of the rest."""
+        for each in (self.manifest, *self.inherited):
+            os.set_inheritable(each, True)
+        arguments = [sys.executable, "-I", "-m", "refmta.processes.spawner", str(self.manifest)]
+        os.execv(sys.executable, [*arguments, *map(str, self.inherited)])
+
+
+def prepare(settings: Settings, chosen: Architecture) -> Prepared:
+    """Directories, sockets, manifest and plan.  Raises ConfigurationError."""
+    root = os.getuid() == 0
+    problems = machine_problems(settings)
+    if problems:
+        raise ConfigurationError([f"{settings.path}: {each}" for each in problems])
+    assembly = assemble(chosen, settings, root=root)
+    try:
+        make_directories(settings, chosen, assembly)
+        listeners = [_bind(address) for address in settings.addresses()]
+        control = _control_socket(settings.control_socket)
+        if root:
+            open_view(program_paths())
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise ConfigurationError([f"{settings.path}: {where}{error.strerror}"]) from None
+    plan = memory_file("plan", msgspec.msgpack.encode(assembly.plan))
+    manifest = memory_file("manifest", json.dumps(assembly.manifest).encode())
+    return Prepared(manifest, [plan, control.detach(), *(each.detach() for each in listeners)])
+
+
+def make_directories(settings: Settings, chosen: Architecture, assembly: Assembly) -> None:
+    """The spool's tree, with its owners.  Raises OSError."""
+    root = os.getuid() == 0
+    settings.spool.mkdir(parents=True, exist_ok=True)
+    settings.spool.chmod(0o711 if root else 0o700)
+    for row in chosen.directories:
+        _directory(
+            settings.spool / row.path,
+            assembly.owners[row.owner],
+            assembly.owners[row.group],
+            row.mode if root else 0o700,
+        )
+    owner = assembly.owners[VIRTUAL_OWNER]
+    _directory(settings.mail_root, owner, owner, 0o700)
+
+
+def _directory(path: Path, owner: int | None, group: int | None, mode: int) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    if owner is not None and group is not None:
+        os.chown(path, owner, group, follow_symlinks=False)
+    path.chmod(mode)
+
+
+def _control_socket(path: Path) -> socket.socket:
+    """Only its owner can connect: the mode is set before it listens."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        control.bind(str(path))
+    finally:
+        os.umask(before)
+    control.listen(16)
+    return control
+
+
+def memory_file(name: str, octets: bytes) -> int:
+    """A descriptor on a nameless file with this content, at its start."""
+    descriptor = os.memfd_create(name)
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(octets)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def free_octets(path: Path) -> int:
+    """Free space where a path lies."""
+    return shutil.disk_usage(path).free

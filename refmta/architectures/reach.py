@@ -1,0 +1,82 @@
+"""Can the compartments' users reach the interpreter?  If a directory on the way is closed, give
+the system a view of the file system in which it is not.
+
+Many machines keep an interpreter below a closed directory (/root/.pyenv, a home of mode 0700).
+Root could start from there, but no compartment could.  The launcher then enters a mount namespace
+of its own, puts an empty read-only file system over the closed directory, and binds only what is
+needed into it, at the same paths.  Nothing outside the namespace changes, and it ends with its
+last process.  What was in the closed directory is hidden from the whole system, spawner included.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+_CLONE_NEWNS = 0x00020000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 1, 2, 4, 32
+_MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def program_paths() -> list[Path]:
+    """What a compartment must be able to read: interpreter, environment, our packages."""
+    here = Path(__file__).resolve().parents[2]
+    prefixes = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), here}
+    return sorted(p for p in prefixes if not any(p != q and p.is_relative_to(q) for q in prefixes))
+
+
+def closed_directory(path: Path) -> Path | None:
+    """The topmost directory on the way to a path, or it itself, that not everyone may enter."""
+    for each in [*reversed(path.parents), path]:
+        if each.is_dir() and not each.stat().st_mode & stat.S_IXOTH:
+            return each
+    return None
+
+
+def open_view(paths: Iterable[Path]) -> list[Path]:
+    """Enter a namespace in which the paths can be reached; returns the directories covered.
+
+    Raises OSError where the kernel does not allow it (no CAP_SYS_ADMIN).
+    """
+    closed_by_path = {path: closed_directory(path) for path in paths}
+    if not any(closed_by_path.values()):
+        return []
+    _check(_libc.unshare(_CLONE_NEWNS), "unshare")
+    _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+    # Opened after the change of namespace: a bind across namespaces is refused.
+    covered: dict[Path, list[tuple[Path, int]]] = {}
+    for path, closed in closed_by_path.items():
+        if closed is not None:
+            descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY)
+            covered.setdefault(closed, []).append((path, descriptor))
+    for closed, needed in covered.items():
+        _mount("refmta", str(closed), "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=1m")
+        for path, descriptor in needed:
+            path.mkdir(parents=True, exist_ok=True)
+            _mount(f"/proc/self/fd/{descriptor}", str(path), None, _MS_BIND | _MS_REC)
+            os.close(descriptor)
+        flags = _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
+        _mount("refmta", str(closed), "tmpfs", flags, "mode=0755,size=1m")
+    return list(covered)
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
+    result = _libc.mount(
+        source.encode(),
+        target.encode(),
+        kind.encode() if kind else None,
+        ctypes.c_ulong(flags),
+        data.encode() or None,
+    )
+    _check(result, f"mount on {target}")
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")

@@ -1,0 +1,34 @@
+"""Our own architecture: every compartment its own user, descriptors instead of queue access.
+
+client -> smtpd -> enqueue -> [chunks] -> qmgr -> local (as the recipient) -> Maildir
+            '---------> resolve <----------'
+"""
+
+from __future__ import annotations
+
+from refmta.architectures.architecture import Architecture, CompartmentRow, Directory, talk
+
+REFMTA = Architecture(
+    name="refmta",
+    summary="every compartment its own user; delivery agents get one descriptor and no queue",
+    compartments=(
+        CompartmentRow(name="resolve", roles=("resolve",)),
+        CompartmentRow(name="enqueue", roles=("enqueue",)),
+        CompartmentRow(name="qmgr", roles=("qmgr",)),
+        CompartmentRow(name="local", roles=("local",), per_user=True, ends_with="qmgr"),
+        CompartmentRow(name="smtpd", roles=("smtpd",), pooled=True, listener=True),
+    ),
+    talks=(
+        talk("smtpd", "enqueue"),
+        talk("smtpd", "resolve"),
+        talk("enqueue", "qmgr"),
+        talk("qmgr", "resolve"),
+        talk("qmgr", "local"),
+    ),
+    directories=(
+        # enqueue creates, qmgr marks and unlinks; new chunks belong to the group qmgr (setgid).
+        Directory(path="chunks", owner="enqueue", group="qmgr", mode=0o2770),
+        Directory(path="damaged", owner="enqueue", group="qmgr", mode=0o2770),
+    ),
+    draining=("smtpd", "enqueue", "qmgr", "local", "resolve"),
+)

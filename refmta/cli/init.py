@@ -1,0 +1,56 @@
+"""`refmta init`: a configuration that works, with what a newcomer would want to change."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import click
+
+from refmta.wire.address import is_domain
+
+TEMPLATE = """\
+# refmta: see `refmta check` for what is wrong, where.
+hostname = "{hostname}"
+postmaster = "{postmaster}"
+listen = [{listen}]
+spool = "{spool}"
+
+[domains."{domain}"]
+mailboxes = ["postmaster"]     # kept below {spool}/mail
+# system_users = true          # every user of this machine: ~/Maildir
+# aliases = {{ info = ["postmaster@{domain}"] }}
+"""
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), required=False)
+@click.option("--system", is_flag=True, help="For the whole machine: /etc/refmta.toml, port 25.")
+@click.option("--domain", default="", help="The domain that receives mail.")
+def init(directory: Path | None, system: bool, domain: str) -> None:
+    """Write a configuration into DIRECTORY (or, with --system, into /etc)."""
+    if system == (directory is not None):
+        raise click.UsageError("give a DIRECTORY, or --system")
+    hostname = _hostname()
+    domain = domain or hostname
+    if not is_domain(domain):
+        raise click.BadParameter(f"not a domain name: {domain}", param_hint="--domain")
+    path = Path("/etc/refmta.toml") if directory is None else directory / "refmta.toml"
+    if path.exists():
+        raise click.ClickException(f"{path} is there already; it was not changed")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = TEMPLATE.format(
+        hostname=hostname,
+        postmaster=f"postmaster@{domain}",
+        domain=domain,
+        listen='"0.0.0.0:25", "[::]:25"' if system else '"127.0.0.1:2525"',
+        spool="/var/spool/refmta" if system else "spool",
+    )
+    path.write_text(text)
+    click.echo(f"wrote {path}; next: refmta check -c {path} && refmta serve -c {path}")
+
+
+def _hostname() -> str:
+    """The machine's name if it can stand in a mail address."""
+    name = socket.getfqdn()
+    return name if is_domain(name) and "." in name else "localhost.localdomain"

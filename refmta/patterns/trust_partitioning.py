@@ -1,0 +1,141 @@
+"""Trust Partitioning: what comes from another compartment is checked at the border.
+
+Context (paper, section 3): the job is split among processes that don't trust each other.
+Problem: trust grows by habit; a seized peer speaks the inner protocols fluently.
+Solution: each end of a channel has a `Vocabulary` per direction, from the architecture; a frame
+that is not in it ends the channel with a log line, and the receiver lives on.
+Observable claim: whatever octets the peer sends, the receiver neither dies, nor allocates more
+than a frame's cap, nor keeps a descriptor that no allowed message brought along.
+
+This file states the interface that roles see, and the table of all borders (`BORDERS`).  The
+carriers (a socket, or a queue within one process) are in `processes.channels`; roles never know
+which one they got.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from refmta.wire.messages import (
+    Abandon,
+    AgentRefused,
+    AgentWanted,
+    Answer,
+    Arrived,
+    Ask,
+    Attach,
+    Configure,
+    Deliver,
+    Drain,
+    Finish,
+    Idle,
+    Kept,
+    Link,
+    Message,
+    Outcome,
+    Ready,
+    Refused,
+    Route,
+    Routed,
+    Session,
+    Submit,
+    Verified,
+    Verify,
+    Vocabulary,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Border:
+    """One end of a channel: what it may hear and what it may say."""
+
+    hears: Vocabulary
+    says: Vocabulary
+
+    def turned(self) -> Border:
+        """The other end."""
+        return Border(hears=self.says, says=self.hears)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What one frame brought: a message with its descriptors, or octets (message is None).
+
+    The descriptors belong to the receiver, which closes them.
+    """
+
+    message: Message | None
+    octets: bytes = b""
+    descriptors: tuple[int, ...] = ()
+
+
+class ChannelBroken(Exception):
+    """The peer is gone, or was cut off because it broke the rules."""
+
+
+class Channel(Protocol):
+    """A two-way stream of messages between two roles, in order."""
+
+    def post(self, message: Message, *descriptors: int) -> None:
+        """Queue a message; takes over the descriptors.  Raises nothing: a dead peer shows later."""
+        ...
+
+    def post_octets(self, octets: bytes) -> None:
+        """Queue a part of a body, at most 256 KiB."""
+        ...
+
+    async def flush(self) -> None:
+        """Hand everything queued to the carrier.  Raises ChannelBroken."""
+        ...
+
+    async def receive(self) -> list[Received]:
+        """All that has arrived, at least one item; raises ChannelBroken at the end of the stream
+        and for a peer that broke the rules (its descriptors are closed).
+        """
+        ...
+
+    def close(self) -> None:
+        """End the channel; a `receive` that waits ends with ChannelBroken."""
+        ...
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close descriptors that nobody wanted."""
+    for each in descriptors:
+        os.close(each)
+
+
+# -- who may say what to whom: a row per pair, read from the first one's side ---------------------
+
+#: (speaker, peer): what the speaker hears, and what it says.
+BORDERS: Final[dict[tuple[str, str], Border]] = {
+    ("smtpd", "enqueue"): Border(
+        hears=Vocabulary(Kept, Refused),
+        says=Vocabulary(Submit, Finish, Abandon, octets=True),
+    ),
+    ("smtpd", "resolve"): Border(hears=Vocabulary(Verified), says=Vocabulary(Verify)),
+    ("enqueue", "qmgr"): Border(hears=Vocabulary(), says=Vocabulary(Arrived)),
+    ("qmgr", "resolve"): Border(hears=Vocabulary(Routed), says=Vocabulary(Route)),
+    ("qmgr", "local"): Border(
+        hears=Vocabulary(Outcome), says=Vocabulary(Deliver, descriptors=(Deliver,))
+    ),
+    # A pool's parent holds no channel for mail, only one by which it introduces its workers.
+    ("pool", "server"): Border(hears=Vocabulary(), says=Vocabulary(Attach, descriptors=(Attach,))),
+    ("pool", "worker"): Border(
+        hears=Vocabulary(Idle), says=Vocabulary(Session, Link, descriptors=(Session, Link))
+    ),
+    ("compartment", "supervisor"): Border(
+        hears=Vocabulary(Configure, Link, Drain, Ask, AgentRefused, descriptors=(Link,)),
+        says=Vocabulary(Ready, AgentWanted, Answer),
+    ),
+    ("operator", "supervisor"): Border(hears=Vocabulary(Answer), says=Vocabulary(Ask)),
+}
+
+
+def border(speaker: str, peer: str) -> Border:
+    """The speaker's side of the border with its peer.  Raises KeyError: they don't talk."""
+    direct = BORDERS.get((speaker, peer))
+    return direct if direct is not None else BORDERS[peer, speaker].turned()

@@ -1,0 +1,1 @@
+"""How roles become processes: spawner, supervisor, channels, pools.  No role imports this."""

@@ -1,0 +1,473 @@
+"""A pool: a parent that accepts connections and hands them to workers, and a template for these.
+
+    [template]  forked before trio starts, single-threaded, unused: forks workers on request
+    [parent]    accepts, hands out, counts, retires; holds no channel that carries mail
+    [worker]    one session at a time, with channels of its own to each server role
+
+The policy is `patterns.secure_preforking`; this file forks, accepts and kills.  A worker that is
+told to go (its control channel ends) has `GRACE_S` to do so; then it is killed.  When a server
+role dies, its channels in the workers are dead too: idle workers are retired at once, busy ones
+after their session, and no worker is made until the server is back; connections wait in the
+listening socket meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import itertools
+import os
+import signal
+import socket
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+import trio
+
+from refmta.journal import Journal, journal
+from refmta.patterns.secure_preforking import Pool, Rules
+from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
+from refmta.processes.channels import SocketChannel, adopt, socket_pair
+from refmta.processes.children import (
+    Children,
+    kill_request,
+    parse_report,
+    send_request,
+    start_request,
+)
+from refmta.processes.compartment import report
+from refmta.processes.spawner import CHANNEL, die_with_parent
+from refmta.wire.messages import (
+    Answer,
+    Ask,
+    Attach,
+    Configure,
+    Drain,
+    Idle,
+    Link,
+    Message,
+    Ready,
+    Session,
+)
+from refmta.wire.reply import reply
+
+#: Time for a retired worker to go by itself.
+GRACE_S = 5.0
+#: Pause after an accept that failed for want of descriptors.
+ACCEPT_PAUSE_S = 0.1
+TOO_MANY = reply(421, "4.7.0", "too many connections from your address").encode()
+
+
+class Conversation(Protocol):
+    """A session as the pool sees it.  `clean`: its worker may serve another."""
+
+    clean: bool
+
+    async def run(self) -> None: ...
+    def drain(self) -> None: ...
+
+
+Converse = Callable[[socket.socket, str, bytes, Mapping[str, Channel], Journal], Conversation]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pooled:
+    """A role that runs in a pool: its sessions, the servers it talks to, the pool's rules."""
+
+    role: str
+    servers: tuple[str, ...]
+    converse: Converse
+
+
+class PoolSlice(msgspec.Struct, frozen=True, kw_only=True):
+    """The pool's configuration, in the slice named "pool"."""
+
+    rules: Rules
+    connections_per_client: int = 50
+    trusted: tuple[str, ...] = ()
+
+
+# -- the worker -----------------------------------------------------------------------------------
+
+
+async def work(pooled: Pooled, configuration: bytes, control: Channel) -> None:
+    """Serve sessions, one at a time, until the parent ends the control channel."""
+    log = journal(pooled.role, terminal=os.isatty(2))
+    channels: dict[str, Channel] = {}
+    current: list[Conversation] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_drain_on_signal, current)
+        try:
+            while True:
+                for item in await control.receive():
+                    match item.message:
+                        case Link() as link:
+                            side = border(pooled.role, link.port)
+                            channels[link.port] = adopt(item.descriptors[0], side)
+                        case Session() as session:
+                            connection = socket.socket(fileno=item.descriptors[0])
+                            conversation = pooled.converse(
+                                connection, session.client, configuration, channels, log
+                            )
+                            current[:] = [conversation]
+                            await conversation.run()
+                            current.clear()
+                            if not conversation.clean:
+                                raise ChannelBroken("an answer may still be on its way")
+                control.post(Idle())
+                await control.flush()
+        except ChannelBroken:
+            nursery.cancel_scope.cancel()
+
+
+async def _drain_on_signal(current: list[Conversation]) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async for _ in signals:
+            for conversation in current:
+                conversation.drain()
+
+
+# -- the template ---------------------------------------------------------------------------------
+
+
+def template(pooled: Pooled, requests: socket.socket) -> None:
+    """Fork workers on request until the parent is gone; then end them all."""
+
+    def start(rest: bytes, descriptors: list[int]) -> int:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            return pid
+        status = 1
+        try:
+            die_with_parent(parent)
+            for each in children.descriptors():
+                os.close(each)
+            (control,) = descriptors
+            trio.run(work, pooled, rest, adopt(control, border("worker", "pool")))
+            status = 0
+        except BaseException as error:
+            log = journal(pooled.role, terminal=os.isatty(2))
+            log.critical("defect", reason=repr(error), traceback=traceback.format_exc(limit=-6))
+        os._exit(status)
+
+    children = Children(requests, start)
+    children.serve()
+    children.end_all()
+
+
+# -- the parent -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class Hand:
+    """The parent's hold on one worker."""
+
+    number: int
+    control: SocketChannel
+    client: str = ""
+    pid: int = 0
+    stale: bool = False
+
+
+@dataclass(slots=True)
+class Parent:
+    """Accepts and hands out."""
+
+    pooled: Pooled
+    requests: socket.socket
+    supervisor: Channel
+    nursery: trio.Nursery
+    configuration: bytes = b""
+    rules: PoolSlice = field(default_factory=lambda: PoolSlice(rules=Rules()))
+    pool: Pool = field(default_factory=lambda: Pool(Rules()))
+    hands: dict[int, Hand] = field(default_factory=dict)
+    servers: dict[str, Channel] = field(default_factory=dict)
+    clients: Counter[str] = field(default_factory=Counter)
+    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    dirty: list[Channel] = field(default_factory=list)
+    changed: trio.Event = field(default_factory=trio.Event)
+    listeners: list[trio.CancelScope] = field(default_factory=list)
+    journal: Journal = field(default_factory=lambda: journal("pool", terminal=os.isatty(2)))
+
+    async def run(self) -> None:
+        """Until the supervisor is gone, or the nursery is cancelled because all is drained."""
+        self.nursery.start_soon(self._hear_template)
+        self.nursery.start_soon(self._housekeeping)
+        try:
+            while True:
+                for item in await self.supervisor.receive():
+                    if item.message is not None:
+                        self._hear(item.message, item.descriptors)
+                await self.supervisor.flush()
+        except ChannelBroken:
+            return
+
+    def _hear(self, message: Message, descriptors: tuple[int, ...]) -> None:
+        match message:
+            case Configure(role="pool"):
+                self.rules = msgspec.msgpack.decode(message.slice, type=PoolSlice)
+                self.pool = Pool(self.rules.rules)
+            case Configure():
+                self.configuration = message.slice
+                self.supervisor.post(Ready())
+            case Link(port="listener"):
+                self.nursery.start_soon(self._accept, descriptors[0])
+            case Link():
+                self._serve_by(message.port, descriptors[0])
+            case Ask():
+                self.supervisor.post(self._describe(message))
+            case Drain():
+                self.nursery.start_soon(self._drain)
+            case _:
+                raise ChannelBroken("not for a pool")
+
+    # -- servers ----------------------------------------------------------------------------------
+
+    def _serve_by(self, port: str, descriptor: int) -> None:
+        channel = adopt(descriptor, border("pool", "server"))
+        self._renounce(port)
+        self.servers[port] = channel
+        self.changed.set()
+        self.nursery.start_soon(self._watch, port, channel)
+
+    async def _watch(self, port: str, channel: Channel) -> None:
+        """The server says nothing; its end is the news."""
+        try:
+            while True:
+                await channel.receive()
+        except ChannelBroken:
+            if self.servers.get(port) is channel:
+                self._renounce(port)
+
+    def _renounce(self, port: str) -> None:
+        """Workers that hold a channel to the former server must go."""
+        former = self.servers.pop(port, None)
+        if former is None:
+            return
+        former.close()
+        for hand in list(self.hands.values()):
+            hand.stale = True
+            if not self.pool.workers[hand.number].busy:
+                self._retire(hand)
+
+    # -- connections ------------------------------------------------------------------------------
+
+    async def _accept(self, descriptor: int) -> None:
+        """Take connections while there is, or may be, a worker for them."""
+        with trio.CancelScope() as scope, socket.socket(fileno=descriptor) as listener:
+            self.listeners.append(scope)
+            listener.setblocking(False)
+            while True:
+                await self._until(self._has_room)
+                try:
+                    connection, address = listener.accept()
+                except BlockingIOError:
+                    await trio.lowlevel.wait_readable(listener)
+                    continue
+                except OSError as error:  # EMFILE, ECONNABORTED
+                    self.journal.error("accept failed", reason=os.strerror(error.errno or 0))
+                    await trio.sleep(ACCEPT_PAUSE_S)
+                    continue
+                if self._welcome(connection, str(address[0])):
+                    await self._hand_out(connection, str(address[0]), int(address[1]))
+
+    def _welcome(self, connection: socket.socket, client: str) -> bool:
+        """Whether this client may have one more connection."""
+        if client in self.rules.trusted:
+            return True
+        if self.clients[network(client)] < self.rules.connections_per_client:
+            return True
+        with contextlib.suppress(OSError), connection:
+            connection.setblocking(False)
+            connection.send(TOO_MANY)
+        self.journal.info("refused", client=client, reply="421 4.7.0 too many connections")
+        return False
+
+    async def _hand_out(self, connection: socket.socket, client: str, port: int) -> None:
+        while True:
+            number = self.pool.hand_out(trio.current_time())
+            if number is None and self._may_fork():
+                self._fork()
+                continue
+            if number is None:
+                await self._until(self._has_room)
+                continue
+            hand = self.hands[number]
+            hand.client = network(client)
+            self.clients[hand.client] += 1
+            hand.control.post(Session(client=client, port=port), connection.detach())
+            with contextlib.suppress(ChannelBroken):  # the client sees a close, and comes again
+                await hand.control.flush()
+            return
+
+    def _has_room(self) -> bool:
+        return self.pool.has_free(trio.current_time()) or self._may_fork()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self.changed = trio.Event()
+            await self.changed.wait()
+
+    # -- workers ----------------------------------------------------------------------------------
+
+    def _may_fork(self) -> bool:
+        return self.pool.may_grow() and all(port in self.servers for port in self.pooled.servers)
+
+    def _fork(self) -> None:
+        """One more worker, with a channel of its own to each server."""
+        number = next(self.numbers)
+        ours, theirs = socket_pair()
+        request = start_request(number, self.configuration)
+        send_request(self.requests, request, [theirs.fileno()])
+        theirs.close()
+        hand = Hand(number, SocketChannel(ours, border("pool", "worker")))
+        for port in self.pooled.servers:
+            near, far = socket_pair()
+            link = Link(role=self.pooled.role, port=port)
+            hand.control.post(link, near.detach())
+            self.servers[port].post(Attach(), far.detach())
+            self.dirty.append(self.servers[port])
+        self.hands[number] = hand
+        self.pool.born(number, trio.current_time())
+        self.nursery.start_soon(self._follow, hand)
+
+    async def _follow(self, hand: Hand) -> None:
+        """Hear one worker, until it ends."""
+        try:
+            await self._flush_servers()
+            while True:
+                for item in await hand.control.receive():
+                    if isinstance(item.message, Idle):
+                        self._idle(hand)
+        except ChannelBroken:
+            self._retire(hand)
+
+    async def _flush_servers(self) -> None:
+        dirty, self.dirty = self.dirty, []
+        for channel in dirty:
+            with contextlib.suppress(ChannelBroken):
+                await channel.flush()
+
+    def _idle(self, hand: Hand) -> None:
+        if hand.client:
+            self.clients[hand.client] -= 1
+            hand.client = ""
+            self.pool.take_back(hand.number, trio.current_time())
+            if hand.stale:
+                self._retire(hand)
+            self.changed.set()
+
+    def _retire(self, hand: Hand) -> None:
+        """No more sessions; it should end by itself, and is ended if it does not."""
+        worker = self.pool.workers.get(hand.number)
+        hand.control.close()
+        if worker is not None and not worker.retired:
+            self.pool.retire(hand.number)
+            self.nursery.start_soon(self._end, hand)
+
+    async def _end(self, hand: Hand) -> None:
+        with trio.move_on_after(GRACE_S):
+            while hand.number in self.hands:
+                self.changed = trio.Event()
+                await self.changed.wait()
+            return
+        self.journal.warning("worker ignored its retirement", worker=hand.pid)
+        self._kill(hand, signal.SIGKILL)
+
+    def _kill(self, hand: Hand, number: int) -> None:
+        with contextlib.suppress(OSError):
+            send_request(self.requests, kill_request(hand.number, number), [])
+
+    async def _hear_template(self) -> None:
+        """Births and ends, as the template reports them."""
+        while True:
+            await trio.lowlevel.wait_readable(self.requests)
+            octets = self.requests.recv(4096)
+            if not octets:
+                raise ChannelBroken("the template is gone")
+            kind, number, value, text = parse_report(octets)
+            hand = self.hands.get(number)
+            if hand is None:
+                continue
+            if kind == "P":
+                hand.pid = value
+                continue
+            if kind == "E":
+                self.journal.error("worker not started", reason=text)
+            self._gone(hand)
+
+    def _gone(self, hand: Hand) -> None:
+        hand.control.close()
+        self.hands.pop(hand.number, None)
+        if hand.client:
+            self.clients[hand.client] -= 1
+        self.pool.gone(hand.number)
+        self.changed.set()
+
+    async def _housekeeping(self) -> None:
+        """Retire what is due, once a second."""
+        while True:
+            await trio.sleep(1)
+            for number in self.pool.due(trio.current_time()):
+                self._retire(self.hands[number])
+            self.clients += Counter()  # drops the zeros
+
+    async def _drain(self) -> None:
+        """Accept no more, let sessions end with 421 at their next command, then go."""
+        for scope in self.listeners:
+            scope.cancel()
+        for hand in list(self.hands.values()):
+            if hand.client:
+                self._kill(hand, signal.SIGTERM)
+            else:
+                self._retire(hand)
+        while any(hand.client for hand in self.hands.values()):
+            await trio.sleep(0.05)
+        self.nursery.cancel_scope.cancel()
+
+    def _describe(self, ask: Ask) -> Answer:
+        now_s = trio.current_time()
+        rows = [
+            {
+                "pid": self.hands[number].pid,
+                "uses": worker.uses,
+                "busy": worker.busy,
+                "age_s": round(now_s - worker.born_s, 1),
+            }
+            for number, worker in self.pool.workers.items()
+        ]
+        return Answer(reference=ask.reference, error="", document=msgspec.json.encode(rows))
+
+
+def network(client: str) -> str:
+    """What counts as one client: an IPv4 address, or an IPv6 /64 network."""
+    if ":" not in client:
+        return client
+    return str(ipaddress.IPv6Network((client.partition("%")[0], 64), strict=False))
+
+
+def main(pooled: Pooled) -> None:
+    """Run a pool's parent on descriptor 3, its template beside it."""
+    requests, others = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent = os.getpid()
+    if os.fork() == 0:
+        die_with_parent(parent)
+        os.close(CHANNEL)
+        requests.close()
+        template(pooled, others)
+        os._exit(0)
+    others.close()
+    requests.setblocking(False)
+
+    async def enter() -> None:
+        supervisor = adopt(CHANNEL, border("compartment", "supervisor"))
+        async with trio.open_nursery() as nursery:
+            await Parent(pooled, requests, supervisor, nursery).run()
+            nursery.cancel_scope.cancel()
+
+    report(f"{pooled.role} pool", lambda: trio.run(enter))

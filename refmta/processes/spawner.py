@@ -1,0 +1,232 @@
+"""The spawner: the one code path by which compartments come to be.
+
+It is the only process that keeps root, it is single-threaded, holds no mail, and imports neither
+trio nor any role.  It obeys requests of the supervisor, which has no privilege: a request is a
+compartment's number, one descriptor, and for a delivery agent the name of a recipient user.
+
+Rules that hold whatever the supervisor asks:
+- a compartment runs as the user that the manifest gives it, and executes what the manifest says;
+- a delivery agent runs as a user found in the table that the spawner has read itself (the
+  manifest's users, then the machine's), never as user 0, a system user below `first_uid`, or the
+  user of a compartment;
+- groups, gid, uid are set in this order, checked, and only then is the program executed; it
+  inherits standard error and the one descriptor, and dies with the spawner.
+
+It starts the supervisor first, with the listening sockets, and starts it anew when it dies; all
+other compartments are ended and reaped before that, so that two generations never overlap.  When
+the spawner itself dies everything ends, and the service manager starts anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import pwd
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import Any, NamedTuple
+
+from refmta.processes.children import Children, StartRefused
+
+#: Descriptors of a compartment: its channel to the supervisor (the supervisor's to the spawner).
+CHANNEL = 3
+SUPERVISOR = 0
+#: Exit codes of a child that could not become what it should (sysexits.h).
+EX_NOHOME, EX_NOPERM = 73, 77
+_REQUEST = struct.Struct("!H")
+_PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+
+class Identity(NamedTuple):
+    """Whom a process becomes, and where it starts.  uid None: stay who we are (rootless)."""
+
+    uid: int | None
+    gid: int | None
+    home: str
+
+
+def request(number: int, user: str = "") -> bytes:
+    """What follows the token in a start request."""
+    return _REQUEST.pack(number) + user.encode("ascii")
+
+
+def become(identity: Identity) -> None:
+    """Drop to the identity for good.  Raises OSError or PermissionError."""
+    if identity.uid is not None and identity.gid is not None:
+        os.setgroups([])
+        os.setresgid(identity.gid, identity.gid, identity.gid)
+        os.setresuid(identity.uid, identity.uid, identity.uid)
+        if os.getresuid() != (identity.uid,) * 3 or os.getresgid() != (identity.gid,) * 3:
+            raise PermissionError("the user was not changed")
+        if identity.uid == 0 or os.getgroups():
+            raise PermissionError("privileges were not dropped")
+    os.umask(0o007)
+
+
+class Spawner:
+    """Starts compartments as the manifest says."""
+
+    def __init__(self, manifest: dict[str, Any], inherited: list[int]) -> None:
+        self._compartments: list[dict[str, Any]] = manifest["compartments"]
+        self._users: dict[str, dict[str, Any]] = manifest["users"]
+        self._first_uid: int = manifest["first_uid"]
+        self._reserved = range(*manifest["reserved"])
+        self._rootless: bool = manifest["rootless"]
+        self._inherited = inherited
+        self._children: Children | None = None
+
+    def run(self) -> int:
+        """Until the supervisor ends by itself with 0.  Returns the exit code."""
+        pause_s = 0.0
+        while True:
+            born_s = time.monotonic()
+            status = self._generation()
+            if status == 0:
+                return 0
+            pause_s = min(5.0, pause_s * 2 + 0.05) if time.monotonic() - born_s < 10 else 0.0
+            log("supervisor ended, starting all anew", status=status, pause_s=pause_s)
+            time.sleep(pause_s)
+
+    def _generation(self) -> int:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        children = self._children = Children(ours, self.start)
+        pid = self._fork(SUPERVISOR, self._identity(SUPERVISOR, ""), [theirs.fileno()])
+        theirs.close()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: _terminate(pid))
+        try:
+            children.serve()
+        finally:
+            children.end_all()
+            ours.close()
+        # The channel is closed: the supervisor is dead or dying.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL) if not _ended(pid) else None
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def start(self, rest: bytes, descriptors: list[int]) -> int:
+        """One request.  Raises StartRefused."""
+        if len(rest) < _REQUEST.size or len(descriptors) != 1:
+            raise StartRefused("malformed request")
+        (number,) = _REQUEST.unpack_from(rest)
+        if not SUPERVISOR < number < len(self._compartments):
+            raise StartRefused("no such compartment")
+        identity = self._identity(number, rest[_REQUEST.size :].decode("ascii", "replace"))
+        return self._fork(number, identity, descriptors)
+
+    def _identity(self, number: int, user: str) -> Identity:
+        row = self._compartments[number]
+        if row["per_user"]:
+            return self._recipient(user)
+        if user:
+            raise StartRefused("this compartment has a user of its own")
+        return Identity(row["uid"], row["gid"], "/")
+
+    def _recipient(self, user: str) -> Identity:
+        """A row of the recipient table, which this process has read itself."""
+        row = self._users.get(user)
+        if row is not None:
+            uid, gid, home = row["uid"], row["gid"], row["home"]
+        else:
+            try:
+                entry = pwd.getpwnam(user)
+            except (KeyError, ValueError):
+                raise StartRefused("no such user") from None
+            uid, gid, home = entry.pw_uid, entry.pw_gid, entry.pw_dir
+            if uid < self._first_uid:
+                raise StartRefused("a system user receives no mail")
+        if self._rootless:
+            if row is None and uid != os.getuid():
+                raise StartRefused("without root, only its own user's mailboxes can be written")
+            return Identity(None, None, home)
+        owners = {each["uid"] for each in self._compartments}
+        if uid == 0 or gid == 0 or uid in owners or (uid in self._reserved and row is None):
+            raise StartRefused("that user may not receive mail")
+        return Identity(uid, gid, home)
+
+    def _fork(self, number: int, identity: Identity, descriptors: list[int]) -> int:
+        extra = self._inherited if number == SUPERVISOR else []
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            self._exec(self._compartments[number], identity, [*descriptors, *extra], parent)
+        except FileNotFoundError as error:
+            log("cannot start", compartment=self._compartments[number]["name"], reason=str(error))
+            os._exit(EX_NOHOME)
+        except BaseException as error:
+            log("cannot start", compartment=self._compartments[number]["name"], reason=str(error))
+            os._exit(EX_NOPERM)
+        os._exit(EX_NOPERM)  # not reached: exec does not return
+
+    def _exec(
+        self, row: dict[str, Any], identity: Identity, descriptors: list[int], parent: int
+    ) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        os.setsid()
+        _arrange(descriptors)
+        become(identity)
+        os.chdir(identity.home)
+        die_with_parent(parent)  # after the change of user, which would undo it
+        environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": identity.home}
+        os.execve(sys.executable, [sys.executable, *row["arguments"]], environment)
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent ends; end now if it has ended already."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(EX_NOPERM)
+
+
+def _arrange(descriptors: list[int]) -> None:
+    """The granted descriptors as 3, 4, ...; nothing else but standard error stays open."""
+    high = [os.dup2(each, 200 + place) for place, each in enumerate(descriptors)]
+    for place, each in enumerate(high):
+        os.dup2(each, CHANNEL + place, inheritable=True)
+    os.closerange(CHANNEL + len(descriptors), 65536)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0, inheritable=True)
+    os.dup2(null, 1, inheritable=True)
+    os.close(null)
+
+
+def _terminate(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+
+
+def _ended(pid: int) -> bool:
+    """Whether the supervisor has ended by itself, given a moment to finish."""
+    for _ in range(100):
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def log(event: str, **fields: object) -> None:
+    """One line on standard error."""
+    line = json.dumps({"role": "spawner", "pid": os.getpid(), "event": event, **fields})
+    with contextlib.suppress(OSError):
+        os.write(2, line.encode() + b"\n")
+
+
+def main() -> None:
+    """`python -m refmta.processes.spawner MANIFEST-FD FD...`: the FDs go to the supervisor."""
+    manifest_descriptor, *inherited = map(int, sys.argv[1:])
+    with os.fdopen(manifest_descriptor) as file:
+        manifest = json.load(file)
+    sys.exit(Spawner(manifest, inherited).run())
+
+
+if __name__ == "__main__":
+    main()

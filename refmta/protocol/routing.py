@@ -1,0 +1,310 @@
+"""Local routing: which mailboxes a recipient means, or why it has none.
+
+Rules a reader may rely on
+- Pure: the table is plain data, and the one question about the machine (`is_user`) is passed in.
+- `verify` accepts exactly what `route` can route at that moment, so that a client hears of an
+  unknown user, a loop or a foreign address at RCPT and not by a bounce. One exception: postmaster
+  at a local domain, and `<Postmaster>`, are always accepted (RFC 5321 section 4.5.1); if that one
+  is misconfigured its mail waits in the queue, where the operator sees it.
+- Nothing is relayed: a domain that is not ours is 550 5.7.1 (issue: no relaying), and an alias to
+  one is 550 5.4.4, until remote delivery exists.
+- One bad address in an alias refuses the whole alias. Half a delivery would tell nobody.
+- Local parts are compared in lower case (RFC 5321 section 2.4 leaves that to the host).
+
+Within a domain the first row that knows the local part decides; then, with a separator ("+"), the
+same rows for what stands before it (ada+lists means ada); then the catch-all:
+
+    aliases -> mailboxes (virtual) -> system_users -> [postmaster] -> catch_all -> 550 5.1.1
+
+What is tricky
+- A loop is an alias that is met again on the way from itself; an alias met twice on different
+  ways is a duplicate and expands once. Without the second rule 10 levels could mean 10^n steps.
+- A mailbox path is made of octets from outside. Each component is escaped so that it is one file
+  name, never empty, never hidden, never "." or ".."; and the escape can be undone, so that no
+  two mailboxes share a directory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from refmta.wire.address import AddressError, Mailbox
+from refmta.wire.reply import Reply, reply
+
+LEVELS: Final = (
+    10  # of aliases; sendmail MaxAliasRecursion 10, Postfix virtual_alias_recursion 1000
+)
+TARGETS: Final = 1000  # of one recipient; Postfix virtual_alias_expansion_limit 1000
+POSTMASTER: Final = "postmaster"
+SYSTEM_MAILBOX: Final = "Maildir"  # below the user's home
+VIRTUAL_OWNER: Final = "virtual"
+
+# Debian's NAME_REGEX with inner dots; keeps NUL, "/" and the like from the user database.
+_user_name = re.compile(r"[a-z_][a-z0-9_.-]{0,31}\Z")
+_plain = re.compile(r"[a-z0-9_+-]\Z")
+
+IsUser = Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """One local domain. Keys of mailboxes and aliases: lower-cased local parts, unquoted."""
+
+    mailboxes: frozenset[str] = frozenset()  # virtual mailboxes
+    system_users: bool = False  # every user of the machine has one
+    aliases: Mapping[str, tuple[Mailbox, ...]] = field(default_factory=dict)
+    catch_all: Mailbox | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """All that routing knows.
+
+    domains: by lower-cased name. hostname: lower-cased; mail to it that is in no domain is only
+    taken for postmaster. literals: our own address literals, lower-cased with brackets; they mean
+    the hostname. separator: of user and detail, "" for none.
+    """
+
+    hostname: str
+    postmaster: Mailbox
+    domains: Mapping[str, Domain]
+    literals: frozenset[str] = frozenset()
+    separator: str = "+"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A mailbox on this machine, and the address by which it was found.
+
+    user: who owns it and delivers ("ada", or "virtual"). mailbox: path of the Maildir, relative to
+    that user's mail root. (user, mailbox) names a mailbox uniquely.
+    """
+
+    kind: Literal["system", "virtual"]
+    user: str
+    mailbox: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The recipient is ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The recipient gets this reply (5xx). detail: for the operator, never for the client."""
+
+    reply: Reply
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """At least one target, in the order of the aliases, no mailbox twice."""
+
+    targets: tuple[Target, ...]
+
+
+NO_RELAY: Final = Rejected(reply(550, "5.7.1", "relaying denied"))  # RFC 5321 section 3.6.2
+NO_USER: Final = Rejected(reply(550, "5.1.1", "no such user"))  # RFC 5321 section 3.4
+ACCEPTED: Final = Accepted()
+
+
+def verify(table: Table, recipient: Mailbox, is_user: IsUser) -> Accepted | Rejected:
+    """Is this recipient ours? The question at RCPT."""
+    if _is_postmaster(table, recipient):
+        return ACCEPTED
+    answer = route(table, recipient, is_user)
+    return answer if isinstance(answer, Rejected) else ACCEPTED
+
+
+def route(table: Table, recipient: Mailbox, is_user: IsUser) -> Routed | Rejected:
+    """Where does this recipient's mail go? The question of the queue manager."""
+    expansion = _Expansion(table, recipient, is_user)
+    refusal = expansion.add(recipient, ())
+    return refusal or Routed(tuple(expansion.targets.values()))
+
+
+def problems(table: Table, is_user: IsUser = lambda _user: True) -> list[str]:
+    """What the operator should mend, one line each, beginning with the key path.
+
+    Every alias, catch-all and the postmaster is routed. Without `is_user` every user exists.
+    """
+    found = _bad_keys(table)
+    for path, source in _sources(table):
+        answer = route(table, source, is_user)
+        if isinstance(answer, Rejected):
+            found.append(f"{path}: {answer.detail or f'{source}: {answer.reply.lines[0]}'}")
+    return found
+
+
+def _bad_keys(table: Table) -> list[str]:
+    """Names that no look-up can ever find."""
+    return [
+        f'domains."{name}".{kind}: {local!r} is not a lower-cased local part'
+        for name, domain in table.domains.items()
+        for kind, locals_ in (("mailboxes", sorted(domain.mailboxes)), ("aliases", domain.aliases))
+        for local in locals_
+        if not _is_key(local, name)
+    ]
+
+
+def _is_key(local: str, domain: str) -> bool:
+    try:
+        return local == local.lower() and bool(Mailbox(local=local, domain=domain))
+    except AddressError:
+        return False
+
+
+def _sources(table: Table) -> Iterator[tuple[str, Mailbox]]:
+    """Every place of the configuration that names addresses to deliver to."""
+    yield "postmaster", table.postmaster
+    for name, domain in table.domains.items():
+        for local in domain.aliases:
+            if _is_key(local, name):
+                yield f'domains."{name}".aliases."{local}"', Mailbox(local=local, domain=name)
+        if domain.catch_all is not None:
+            yield f'domains."{name}".catch_all', domain.catch_all
+
+
+def _is_postmaster(table: Table, mailbox: Mailbox) -> bool:
+    """RFC 5321 section 4.5.1: at every domain that we serve, in any case."""
+    if mailbox.local.lower() != POSTMASTER:
+        return False
+    domain = _domain_name(table, mailbox)
+    return domain in table.domains or domain == table.hostname
+
+
+def _domain_name(table: Table, mailbox: Mailbox) -> str:
+    """`<Postmaster>` has no domain and our literals have no name: both mean the hostname."""
+    domain = mailbox.domain.lower()
+    return table.hostname if not domain or domain in table.literals else domain
+
+
+# --- one step ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Alias:
+    """What has to be expanded further: an alias, a catch-all, or postmaster."""
+
+    key: str
+    members: tuple[Mailbox, ...]
+
+
+def _look_up(table: Table, mailbox: Mailbox, is_user: IsUser) -> Target | _Alias | Rejected:
+    """The rows of the module's docstring, in their order."""
+    name = _domain_name(table, mailbox)
+    domain = table.domains.get(name)
+    if domain is not None:
+        for local in _candidates(mailbox.local.lower(), table.separator):
+            found = _in_domain(domain, name, local, is_user)
+            if found is not None:
+                return found
+    if _is_postmaster(table, mailbox):
+        return _Alias(f"{POSTMASTER}@{name}", (table.postmaster,))
+    if domain is None:
+        return NO_USER if name == table.hostname else NO_RELAY
+    if domain.catch_all is not None:
+        return _Alias(f"@{name}", (domain.catch_all,))
+    return NO_USER
+
+
+def _candidates(local: str, separator: str) -> tuple[str, ...]:
+    """ada+lists -> ada+lists, ada. Nothing before the separator names nobody."""
+    if not separator or local.find(separator) < 1:
+        return (local,)
+    return local, local.partition(separator)[0]
+
+
+def _in_domain(domain: Domain, name: str, local: str, is_user: IsUser) -> Target | _Alias | None:
+    members = domain.aliases.get(local)
+    if members is not None:
+        return _Alias(f"{local}@{name}", members)
+    if local in domain.mailboxes:
+        path = f"{escape_component(name)}/{escape_component(local)}"
+        address = str(Mailbox(local=local, domain=name))
+        return Target(kind="virtual", user=VIRTUAL_OWNER, mailbox=path, address=address)
+    if domain.system_users and _user_name.match(local) and is_user(local):
+        address = f"{local}@{name}"
+        return Target(kind="system", user=local, mailbox=SYSTEM_MAILBOX, address=address)
+    return None
+
+
+# --- all steps of one recipient ------------------------------------------------------------------
+
+
+class _Expansion:
+    """The work of one `route`: targets found so far, aliases that are done."""
+
+    __slots__ = ("_done", "_is_user", "_recipient", "_table", "targets")
+
+    def __init__(self, table: Table, recipient: Mailbox, is_user: IsUser) -> None:
+        self._table = table
+        self._recipient = recipient
+        self._is_user = is_user
+        self._done: set[str] = set()
+        self.targets: dict[tuple[str, str], Target] = {}
+
+    def add(self, mailbox: Mailbox, way: tuple[str, ...]) -> Rejected | None:
+        """Add the targets of a mailbox that was reached over these aliases, or say why not."""
+        found = _look_up(self._table, mailbox, self._is_user)
+        if isinstance(found, Target):
+            self.targets.setdefault((found.user, found.mailbox), found)
+            too_many = len(self.targets) > TARGETS
+            return self._refuse("5.4.6", "has too many targets", way) if too_many else None
+        if isinstance(found, _Alias):
+            return self._follow(found, way)
+        return self._dangling(found, mailbox, way) if way else found
+
+    def _follow(self, alias: _Alias, way: tuple[str, ...]) -> Rejected | None:
+        further = (*way, alias.key)
+        if alias.key in way:
+            return self._refuse("5.4.6", "is a loop", further)
+        if len(way) >= LEVELS:
+            return self._refuse("5.4.6", "has too many levels", further)
+        if not alias.members:
+            return self._refuse("5.3.5", "has no members", further)
+        if alias.key in self._done:
+            return None
+        for member in alias.members:
+            refusal = self.add(member, further)
+            if refusal is not None:
+                return refusal
+        self._done.add(alias.key)
+        return None
+
+    def _dangling(self, cause: Rejected, mailbox: Mailbox, way: tuple[str, ...]) -> Rejected:
+        if cause is NO_RELAY:
+            return self._refuse("5.4.4", "leads to another host", (*way, str(mailbox)))
+        return self._refuse("5.1.1", "leads to an unknown user", (*way, str(mailbox)))
+
+    def _refuse(self, enhanced: str, what: str, way: tuple[str, ...]) -> Rejected:
+        """The client reads the address that it asked for, and no other; the operator the way."""
+        answer = reply(550, enhanced, f"alias {self._recipient} {what}")
+        return Rejected(answer, f"{what}: {' -> '.join(way)}")
+
+
+# --- mailbox paths -------------------------------------------------------------------------------
+
+
+def escape_component(text: str) -> str:
+    """Text as one file name: [a-z0-9_+-] and inner dots stay, other octets become %XX.
+
+    Never empty ("%" alone stands for that), ".", "..", or with a leading dot. Different texts have
+    different names. At most three times as long as the text: 192 octets for a local part.
+    """
+    last = len(text) - 1
+    escaped = (
+        char if _plain.match(char) or (char == "." and 0 < place < last) else _percent(char)
+        for place, char in enumerate(text)
+    )
+    return "".join(escaped) or "%"
+
+
+def _percent(char: str) -> str:
+    return "".join(f"%{octet:02X}" for octet in char.encode())

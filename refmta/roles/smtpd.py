@@ -1,0 +1,322 @@
+"""smtpd: one SMTP session, from the greeting to the close; parses, and holds no mail.
+
+Theory: `protocol.smtp_server` decides, this file carries out.  Its loop asks "what can happen in
+this phase", waits for that (a line of the client, a part of the content, a verdict of resolve or
+enqueue), feeds the event to `step`, and performs the effects in order.  Replies are gathered and
+written when nothing more can be done without the client (RFC 2920 3.2).
+
+What is tricky:
+- A line ends at LF; if no CR stands before it the line is answered 500, never executed.  Cutting
+  there, rather than waiting for a CRLF, makes the answer independent of how the octets arrive.
+- Content goes to enqueue as it comes.  A small message costs one write: the envelope, the
+  content and its end wait in the channel until there is nothing more to read.
+- After an overdue or lost verdict the channels may still hold an answer that nobody waits for, so
+  the session says that it was not clean, and its process must serve no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+import trio
+
+from refmta.journal import Journal
+from refmta.patterns.trust_partitioning import Channel, ChannelBroken
+from refmta.protocol import smtp_server as smtp
+from refmta.wire.address import Mailbox
+from refmta.wire.dotstuff import Decoder
+from refmta.wire.frame import LIMITS, OCTETS
+from refmta.wire.messages import (
+    Abandon,
+    Finish,
+    Kept,
+    Refused,
+    Submit,
+    Verified,
+    Verify,
+)
+from refmta.wire.reply import reply
+
+#: Octets read from the client at a time.
+READ_OCTETS = 64 * 1024
+#: Content that may wait in the channel before it is pushed out.
+HELD_OCTETS = 128 * 1024
+AWAY = reply(451, "4.3.0", "a part of this server is starting anew; try again")
+
+
+class Slice(msgspec.Struct, frozen=True, kw_only=True):
+    """smtpd's configuration.  Times in seconds."""
+
+    hostname: str
+    message_octets: int
+    recipients: int
+    errors: int
+    command_s: float
+    data_s: float
+    verdict_s: float
+
+
+@dataclass(slots=True, eq=False)
+class Conversation:
+    """One client's session."""
+
+    connection: trio.socket.SocketType
+    client: str
+    config: Slice
+    enqueue: Channel
+    resolve: Channel
+    journal: Journal
+    options: smtp.ServerOptions
+    _input: bytearray
+    session: smtp.Session = field(default_factory=smtp.Session)
+    clean: bool = True
+    draining: bool = False
+    waiting: trio.CancelScope | None = None
+    _output: list[bytes] = field(default_factory=list)
+    _decoder: Decoder = field(default_factory=Decoder)
+    _held: int = 0
+
+    async def run(self) -> None:
+        """Until the session is closed.  The connection is closed in any case."""
+        try:
+            event: smtp.Event = smtp.Connected(early=bool(self._input))
+            while True:
+                self.session, effects = smtp.step(self.session, event, self.options)
+                for effect in effects:
+                    await self._carry_out(effect)
+                if self.session.phase is smtp.Phase.CLOSED:
+                    return
+                event = await self._next_event()
+        finally:
+            self.connection.close()
+
+    def drain(self) -> None:
+        """The server stops: 421 at the next command boundary."""
+        self.draining = True
+        if self.waiting is not None:
+            self.waiting.cancel()
+
+    # -- what happens next ------------------------------------------------------------------------
+
+    async def _next_event(self) -> smtp.Event:
+        match self.session.phase:
+            case smtp.Phase.RCPT_ASKED:
+                return await self._recipient_verdict()
+            case smtp.Phase.BODY:
+                return await self._read_body()
+            case smtp.Phase.COMMITTING:
+                return await self._commit_verdict()
+            case _:
+                return await self._read_line()
+
+    async def _read_line(self) -> smtp.Event:
+        limit = self.options.limits.command_line
+        too_long = False
+        while True:
+            end = self._input.find(b"\n") + 1
+            if end:
+                line = bytes(self._input[:end])
+                del self._input[:end]
+                if too_long or end > limit:
+                    return smtp.LineTooLong()
+                if line.endswith(b"\r\n"):
+                    line = line[:-2]
+                return smtp.CommandLine(line, pipelined=bool(self._input))
+            if len(self._input) > limit:
+                too_long = True
+                self._input.clear()
+            if self.draining:
+                return smtp.Draining()
+            event = await self._fill(self.config.command_s)
+            if event is not None:
+                return event
+
+    async def _read_body(self) -> smtp.Event:
+        decoder = self._decoder
+        while True:
+            if self._input:
+                content = decoder.feed(bytes(self._input))
+                self._input.clear()
+                if content and decoder.size <= self.config.message_octets:
+                    await self._pass_on(content)
+            if decoder.status == "complete":
+                self._input += decoder.rest
+                if decoder.size > self.config.message_octets:
+                    return smtp.BodyTooLarge()
+                return smtp.BodyEnd(size=decoder.size, bare=decoder.bare)
+            if decoder.status == "refused_end":
+                return smtp.BodyRefusedEnd()
+            event = await self._fill(self.config.data_s)
+            if event is not None:
+                return event
+
+    async def _pass_on(self, content: bytes) -> None:
+        for start in range(0, len(content), LIMITS[OCTETS]):
+            self.enqueue.post_octets(content[start : start + LIMITS[OCTETS]])
+        self._held += len(content)
+        if self._held > HELD_OCTETS:
+            self._held = 0
+            with contextlib.suppress(ChannelBroken):  # the verdict will say so
+                await self.enqueue.flush()
+
+    async def _fill(self, patience_s: float) -> smtp.Event | None:
+        """More input; or the event that came in its place."""
+        if not await self._flush_replies():
+            return smtp.Lost()
+        with trio.CancelScope(deadline=trio.current_time() + patience_s) as self.waiting:
+            try:
+                octets = await self.connection.recv(READ_OCTETS)
+            except OSError:
+                return smtp.Lost()
+            if not octets:
+                return smtp.Lost()
+            self._input += octets
+            return None
+        if self.draining and self.session.phase is not smtp.Phase.BODY:
+            return smtp.Draining()
+        return smtp.TimedOut()
+
+    async def _recipient_verdict(self) -> smtp.Event:
+        match await self._verdict(self.resolve):
+            case Verified(code=250):
+                return smtp.RecipientVerdict(True)
+            case Verified() as verified if verified.code >= 400:
+                answer = reply(verified.code, verified.enhanced or None, verified.text)
+                return smtp.RecipientVerdict(False, answer)
+            case _:
+                self.clean = False
+                return smtp.RecipientVerdict(False, AWAY)
+
+    async def _commit_verdict(self) -> smtp.Event:
+        match await self._verdict(self.enqueue):
+            case Kept() as kept:
+                return smtp.CommitVerdict(queue_id=kept.queue_id)
+            case Refused() as refused if refused.code >= 400:
+                answer = reply(refused.code, refused.enhanced or None, refused.text)
+                return smtp.CommitVerdict(reply=answer)
+            case _:
+                self.clean = False
+                return smtp.CommitVerdict(reply=AWAY)
+
+    async def _verdict(self, channel: Channel) -> object:
+        """The one message that answers our question; None if none comes."""
+        with trio.move_on_after(self.config.verdict_s):
+            try:
+                await channel.flush()
+                (received,) = await channel.receive()
+            except (ChannelBroken, ValueError):
+                return None
+            return received.message
+        return None
+
+    # -- effects ----------------------------------------------------------------------------------
+
+    async def _carry_out(self, effect: smtp.Effect) -> None:
+        match effect:
+            case smtp.Send():
+                self._output.append(effect.reply.encode())
+                if effect.reply.code >= 400:
+                    self._log_refusal(str(effect.reply))
+            case smtp.AskRecipient():
+                self.resolve.post(Verify(recipient=self._address(effect.recipient)))
+            case smtp.ReadBody():
+                self._decoder = Decoder()
+                self._held = 0
+                self.enqueue.post(self._submission(effect))
+            case smtp.Commit():
+                self.enqueue.post(Finish(octets=effect.size))
+            case smtp.Abandon():
+                self.enqueue.post(Abandon())
+                with contextlib.suppress(ChannelBroken):
+                    await self.enqueue.flush()
+            case smtp.Close():
+                await self._close()
+
+    def _submission(self, body: smtp.ReadBody) -> Submit:
+        return Submit(
+            reverse_path="" if body.reverse_path is None else self._address(body.reverse_path),
+            recipients=tuple([self._address(each) for each in body.recipients]),
+            client=self.client,
+            helo=body.helo,
+            protocol="ESMTP" if body.extended else "SMTP",
+            eight_bit=body.body == "8BITMIME",
+        )
+
+    def _address(self, mailbox: Mailbox) -> str:
+        """`<Postmaster>` without a domain means ours (RFC 5321 4.5.1)."""
+        return str(mailbox) if mailbox.domain else f"{mailbox.local}@{self.config.hostname}"
+
+    async def _flush_replies(self) -> bool:
+        if not self._output:
+            return True
+        octets = b"".join(self._output)
+        self._output.clear()
+        with trio.move_on_after(self.config.command_s):
+            try:
+                while octets:
+                    octets = octets[await self.connection.send(octets) :]
+            except OSError:
+                return False
+            return True
+        return False
+
+    async def _close(self) -> None:
+        """Send what is left, then close so that the client can read it: a connection closed over
+        unread input is reset, and a reset may overtake the last reply.
+        """
+        if not await self._flush_replies():
+            return
+        with contextlib.suppress(OSError), trio.move_on_after(CLOSING_S):
+            self.connection.shutdown(socket.SHUT_WR)
+            for _ in range(CLOSING_READS):
+                if not await self.connection.recv(READ_OCTETS):
+                    return
+
+    def _log_refusal(self, text: str) -> None:
+        self.journal.info("refused", client=self.client, helo=self.session.helo, reply=text)
+
+
+#: How long, and how often, input is read and dropped while a session closes.
+CLOSING_S = 2.0
+CLOSING_READS = 64
+
+
+def options(config: Slice) -> smtp.ServerOptions:
+    """The protocol's options from the configuration."""
+    limits = smtp.Limits(
+        recipients=config.recipients, message_octets=config.message_octets, errors=config.errors
+    )
+    return smtp.ServerOptions(hostname=config.hostname, limits=limits)
+
+
+def converse(
+    connection: socket.socket,
+    client: str,
+    configuration: bytes,
+    channels: Mapping[str, Channel],
+    journal: Journal,
+) -> Conversation:
+    """A session for a connection, which it takes over; its channels lead to enqueue and resolve."""
+    config = msgspec.msgpack.decode(configuration, type=Slice)
+    connection.setblocking(False)
+    return Conversation(
+        connection=trio.socket.from_stdlib_socket(connection),
+        client=client,
+        config=config,
+        enqueue=channels["enqueue"],
+        resolve=channels["resolve"],
+        journal=journal,
+        options=options(config),
+        _input=early_talk(connection),
+    )
+
+
+def early_talk(connection: socket.socket) -> bytearray:
+    """What the client said before the greeting (RFC 5321 4.3.1: it should have waited)."""
+    with contextlib.suppress(OSError):
+        return bytearray(connection.recv(READ_OCTETS))
+    return bytearray()

@@ -1,0 +1,322 @@
+"""The queue of our own architecture: one self-certifying chunk per message, committed in groups.
+
+The protocol (pattern: Unique Atomic Chunks; paper section 3):
+
+    create chunks/ID; write it; ... the same for every message that is complete now
+    start the write-back of each; sync each; sync chunks/ once; reply 250 to each
+
+The chunk is made at once under its final name, and no rename publishes it: its content certifies
+itself (`wire.envelope`), which costs one journal commit where temporary names cost two.  The
+price: a crash may leave a chunk that is torn, under a valid name.  It was never acknowledged, or
+its disk lies; either way recovery sets it aside with the reason and drops nothing.
+
+Legal states of a message (the instant of commit is the return of the directory sync):
+
+    chunks/ID torn                being written, or a crash came before the commit: set aside
+    chunks/ID whole               committed, or whole by luck before the commit: it is delivered
+    chunks/ID whole, marks        some recipients have had their outcome
+    chunks/ID and damaged/ID.*    a crash came while it was set aside: recovery ends that
+    damaged/ID.*                  set aside
+    neither                       refused, aborted, or every recipient is done
+
+Setting aside links before it unlinks, so that no crash loses both names.  What this module leaves
+to others: which messages form a group (the enqueue role), and what a mark means
+(`protocol.delivery`).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from refmta.protocol.delivery import Mark
+from refmta.stores.disk import Disk, Op
+from refmta.wire.envelope import (
+    MAX_BLOCK,
+    Chunk,
+    ChunkError,
+    Envelope,
+    Reader,
+    Seal,
+    encode_envelope,
+    is_queue_id,
+    mark_record,
+    record,
+)
+
+CHUNKS = "chunks"
+DAMAGED = "damaged"
+#: Octets read at a time by recovery.
+READ_OCTETS = 1 << 20
+
+_encode_mark = msgspec.msgpack.Encoder().encode
+_decode_mark = msgspec.msgpack.Decoder(Mark).decode
+
+
+def chunk_path(queue_id: str) -> str:
+    """Where a message's chunk lies."""
+    return f"{CHUNKS}/{queue_id}"
+
+
+# -- plans: pure ----------------------------------------------------------------------------------
+
+
+class Draft:
+    """A chunk being written: turns an envelope and pieces of content into disk operations.
+
+    Pieces are gathered until `MAX_BLOCK` octets lie ready, so that a small message costs one
+    write, and a large one no more memory than a block.
+    """
+
+    __slots__ = ("_created", "_pending", "_seal", "octets", "path")
+
+    def __init__(self, envelope: Envelope) -> None:
+        self.path = chunk_path(envelope.queue_id)
+        self.octets = 0  # of content
+        self._pending = [encode_envelope(envelope)]
+        self._seal = Seal()
+        self._created = False
+
+    def add(self, content: bytes) -> list[Op]:
+        """A piece of content, at most MAX_BLOCK octets."""
+        self._pending.append(record(b"B", content))
+        self.octets += len(content)
+        return self._write() if sum(map(len, self._pending)) >= MAX_BLOCK else []
+
+    def finish(self) -> list[Op]:
+        """What is left to write, the end record last."""
+        return self._write(final=True)
+
+    def _write(self, *, final: bool = False) -> list[Op]:
+        data = b"".join(self._pending)
+        self._pending.clear()
+        self._seal.update(data)
+        if final:
+            data += self._seal.end_record()
+        ops = [Op("write", self.path, data)]
+        if not self._created:
+            self._created = True
+            ops.insert(0, Op("create", self.path))
+        return ops
+
+
+def commit_plan(paths: Sequence[str]) -> list[Op]:
+    """Make a group of written chunks durable, then reply to each: the order is the argument."""
+    plan = [Op("writeback", path) for path in paths] if len(paths) > 1 else []
+    plan += [Op("sync", path) for path in paths]
+    plan.append(Op("sync_dir", CHUNKS))
+    plan += [Op("reply", path) for path in paths]
+    return plan
+
+
+def aside_plan(name: str, reason: str) -> list[Op]:
+    """Set a chunk aside: at every moment it has one name or both."""
+    target = f"{DAMAGED}/{name}.{reason}"
+    return [
+        Op("link", f"{CHUNKS}/{name}", target=target),
+        Op("sync_dir", DAMAGED),
+        Op("unlink", f"{CHUNKS}/{name}"),
+    ]
+
+
+# -- the shell ------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class OpenDraft:
+    """A draft on a disk: owns the open file until `close` or `discard`."""
+
+    disk: Disk
+    draft: Draft
+    _handle: int | None = field(default=None)
+
+    @property
+    def path(self) -> str:
+        return self.draft.path
+
+    @property
+    def handle(self) -> int:
+        if self._handle is None:
+            raise ValueError("the chunk was not created yet")
+        return self._handle
+
+    def add(self, content: bytes) -> None:
+        """Raises OSError; then the draft must be discarded."""
+        self._perform(self.draft.add(content))
+
+    def finish(self) -> None:
+        """Write the end record.  Raises OSError; then the draft must be discarded."""
+        self._perform(self.draft.finish())
+
+    def _perform(self, ops: Iterable[Op]) -> None:
+        for op in ops:
+            if op.kind == "create":
+                # The group of chunks/ (qmgr) reads the chunk and appends marks.
+                self._handle = self.disk.create(op.path, 0o660)
+            else:
+                self.disk.write(self.handle, op.data)
+
+    def close(self) -> None:
+        if self._handle is not None:
+            self.disk.close(self._handle)
+            self._handle = None
+
+    def discard(self) -> None:
+        """Forget the message: nothing was promised.  The file goes, if it can."""
+        if self._handle is None:
+            return
+        self.close()
+        try:
+            self.disk.unlink(self.path)
+        except OSError:
+            return  # a torn chunk stays: recovery sets it aside
+
+
+def commit(disk: Disk, group: Sequence[OpenDraft]) -> dict[str, OSError]:
+    """Carry out the commit plan for a group of finished drafts; returns the failures by path.
+
+    A file that can't be synced fails alone; a directory that can't be synced fails the group.
+    A path without failure is durable.  A failed sync is never tried again: the kernel may have
+    dropped the dirty pages and report success the second time.
+    """
+    drafts = {each.path: each for each in group}
+    failures: dict[str, OSError] = {}
+    for op in commit_plan(list(drafts)):
+        try:
+            if op.kind == "sync_dir":
+                disk.sync_dir(op.path)
+            elif op.path in failures:
+                continue
+            elif op.kind == "writeback":
+                disk.writeback(drafts[op.path].handle)
+            elif op.kind == "sync":
+                disk.sync(drafts[op.path].handle)
+        except OSError as error:
+            failed = drafts if op.kind == "sync_dir" else (op.path,)
+            failures.update(dict.fromkeys(failed, error))
+    return failures
+
+
+def set_aside(disk: Disk, name: str, reason: str) -> None:
+    """Move a chunk out of the queue, durably.  Doing it again after a crash ends it."""
+    for op in aside_plan(name, reason):
+        try:
+            if op.kind == "link":
+                disk.link(op.path, op.target)
+            elif op.kind == "sync_dir":
+                disk.sync_dir(op.path)
+            else:
+                disk.unlink(op.path)
+        except FileExistsError:
+            continue  # linked before a crash; what is left is to unlink
+
+
+def names(disk: Disk) -> list[str]:
+    """The names in the queue, by age."""
+    return sorted(disk.listdir(CHUNKS))
+
+
+def examine(disk: Disk, name: str, *, verify: bool = True) -> Chunk:
+    """Read one chunk.  Raises ChunkError (torn, damaged, under another's name) or OSError."""
+    if not is_queue_id(name):
+        raise ChunkError("the file's name is no queue id")
+    handle = disk.open_read(chunk_path(name))
+    try:
+        return read_chunk(disk, handle, name, verify=verify)
+    finally:
+        disk.close(handle)
+
+
+def read_chunk(disk: Disk, handle: int, name: str, *, verify: bool) -> Chunk:
+    """Read the chunk that a handle is open on.  Raises ChunkError or OSError."""
+    reader, offset = Reader(verify=verify), 0
+    while True:
+        octets = disk.read(handle, READ_OCTETS, offset)
+        if not octets:
+            raise ChunkError("no end record: the chunk was cut short")
+        offset += len(octets)
+        rest = reader.feed(octets)
+        if rest is not None:
+            break
+    while octets := disk.read(handle, READ_OCTETS, offset):
+        rest += octets
+        offset += len(octets)
+    chunk = reader.chunk(rest)
+    if chunk.envelope.queue_id != name:
+        raise ChunkError("the chunk belongs to another queue id")
+    return chunk
+
+
+def recover(disk: Disk, candidates: Iterable[str] | None = None) -> Iterator[tuple[str, str]]:
+    """Go through the queue after a start: yields (name, reason), an empty reason for whole ones.
+
+    What is not whole is set aside before it is yielded.  Interrupted and repeated at will.
+    `candidates`: names to look at; all by default.
+    """
+    for name in names(disk) if candidates is None else candidates:
+        try:
+            examine(disk, name)
+            yield name, ""
+        except ChunkError as error:
+            set_aside(disk, name, "torn" if "cut short" in str(error) else "damaged")
+            yield name, str(error)
+        except FileNotFoundError:
+            continue  # freed since the listing was made
+
+
+# -- marks ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A chunk opened for its delivery.  `end`: where the next mark goes."""
+
+    handle: int
+    chunk: Chunk
+    marks: tuple[Mark, ...]
+    end: int
+
+
+def load(disk: Disk, queue_id: str) -> Loaded:
+    """Open a chunk, read only, and read its envelope and marks.
+
+    The digest is not checked here: the delivery agent checks it while it copies the content, and
+    reports `damaged`.  Raises ChunkError, FileNotFoundError, OSError; then nothing stays open.
+    """
+    handle = disk.open_read(chunk_path(queue_id))
+    try:
+        chunk = read_chunk(disk, handle, queue_id, verify=False)
+        marks = tuple([_decode_mark(payload) for payload in chunk.marks])
+        end = chunk.certified + sum(len(mark_record(payload)) for payload in chunk.marks)
+        return Loaded(handle, chunk, marks, end)
+    except msgspec.DecodeError as error:
+        disk.close(handle)
+        raise ChunkError("a mark is not what was written") from error
+    except BaseException:
+        disk.close(handle)
+        raise
+
+
+def append_marks(disk: Disk, queue_id: str, end: int, marks: Iterable[Mark]) -> int:
+    """Append marks at `end`; returns the new end.  Raises OSError.
+
+    Not synced: a mark that a crash takes back costs a second delivery at most.  What lies behind
+    `end` is a torn mark, which would hide the new ones: it is cut off first.
+    """
+    octets = b"".join([mark_record(_encode_mark(mark)) for mark in marks])
+    handle = disk.open_append(chunk_path(queue_id))
+    try:
+        if disk.size(handle) > end:
+            disk.truncate(handle, end)
+        disk.write(handle, octets)
+    finally:
+        disk.close(handle)
+    return end + len(octets)
+
+
+def out_of_space(error: OSError) -> bool:
+    """Whether the disk or the quota is full: the client gets 452, not 451."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

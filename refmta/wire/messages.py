@@ -1,0 +1,273 @@
+"""The messages that compartments send each other: one type each, every field bounded.
+
+Rules: a value that is out of bounds does not decode; a channel's `Vocabulary` decodes only the
+types that its architecture allows on it, and each direction has a vocabulary of its own.  Texts
+travel as data and are escaped where they are shown.  Encoding is MessagePack by msgspec: strict
+types, no code in the data.  Field order is the wire order; new fields go last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal, Union
+
+import msgspec
+
+from refmta.wire.frame import LIMITS, MESSAGE, FrameError
+
+#: RFC 5321 4.5.3.1.3: a path has at most 256 octets, its brackets included.
+Address = Annotated[str, msgspec.Meta(max_length=256)]
+QueueId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-HJKMNP-TV-Z]{16}\Z")]
+Text = Annotated[str, msgspec.Meta(max_length=1024)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.@-]{1,64}\Z")]
+MailboxPath = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+Code = Annotated[int, msgspec.Meta(ge=200, le=599)]
+EnhancedCode = Annotated[str, msgspec.Meta(pattern=r"^([245]\.[0-9]{1,3}\.[0-9]{1,3})?\Z")]
+Reference = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+Octets = Annotated[int, msgspec.Meta(ge=0, lt=2**48)]
+Index = Annotated[int, msgspec.Meta(ge=0, lt=100_000)]
+Recipients = Annotated[tuple[Address, ...], msgspec.Meta(min_length=1, max_length=1000)]
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=True):
+    """A message between compartments."""
+
+
+# -- supervisor and compartments ------------------------------------------------------------------
+
+
+class Configure(Message, tag="configure", frozen=True):
+    """Supervisor to compartment, first of all: its own slice of the configuration."""
+
+    role: Name
+    slice: Annotated[bytes, msgspec.Meta(max_length=LIMITS[MESSAGE] // 2)]
+
+
+class Link(Message, tag="link", frozen=True):
+    """Supervisor to compartment, with one descriptor: a channel to a peer, or a listening socket.
+
+    `role` hears it on its port `port`, which is named after the peer's role.  A second link on the
+    same port replaces the first: the peer was started anew.
+    """
+
+    role: Name
+    port: Name
+    detail: Annotated[str, msgspec.Meta(max_length=256)] = ""
+
+
+class Drain(Message, tag="drain", frozen=True):
+    """Take no new work, finish what is begun, and exit 0."""
+
+
+class Ready(Message, tag="ready", frozen=True):
+    """Compartment to supervisor: recovered and at work."""
+
+
+class AgentWanted(Message, tag="agent-wanted", frozen=True):
+    """qmgr to supervisor: a delivery agent that runs as this recipient user."""
+
+    user: Name
+
+
+class AgentRefused(Message, tag="agent-refused", frozen=True):
+    """Supervisor to qmgr: there will be no agent for that user, and why."""
+
+    user: Name
+    text: Text
+    permanent: bool = False
+
+
+class Ask(Message, tag="ask", frozen=True):
+    """A question of the operator's commands (`ps`, `queue ...`)."""
+
+    reference: Reference
+    verb: Literal["ps", "list", "show", "retry", "hold", "release", "remove"]
+    queue_id: Annotated[str, msgspec.Meta(max_length=16)] = ""
+
+
+class Answer(Message, tag="answer", frozen=True):
+    """Its answer: JSON, or an error text; `more` says that further parts follow."""
+
+    reference: Reference
+    error: Text
+    document: Annotated[bytes, msgspec.Meta(max_length=LIMITS[MESSAGE] // 2)]
+    more: bool = False
+
+
+# -- pools ----------------------------------------------------------------------------------------
+
+
+class Session(Message, tag="session", frozen=True):
+    """Pool parent to worker, with one descriptor: a client's connection."""
+
+    client: Annotated[str, msgspec.Meta(max_length=64)]
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class Idle(Message, tag="idle", frozen=True):
+    """Worker to pool parent: that session has ended."""
+
+
+class Attach(Message, tag="attach", frozen=True):
+    """Pool parent to a server role, with one descriptor: a channel for a new worker."""
+
+
+# -- smtpd and resolve ----------------------------------------------------------------------------
+
+
+class Verify(Message, tag="verify", frozen=True):
+    """Is this recipient ours?"""
+
+    recipient: Address
+
+
+class Verified(Message, tag="verified", frozen=True):
+    """Code 250: accepted.  Otherwise the reply that the client gets."""
+
+    code: Code
+    enhanced: EnhancedCode
+    text: Text
+
+
+# -- smtpd and enqueue ----------------------------------------------------------------------------
+
+
+class Submit(Message, tag="submit", frozen=True):
+    """A message begins; OCTETS frames with its content follow, then Finish or Abandon."""
+
+    reverse_path: Annotated[str, msgspec.Meta(max_length=256)]
+    recipients: Recipients
+    client: Annotated[str, msgspec.Meta(max_length=64)]
+    helo: Annotated[str, msgspec.Meta(max_length=512)]
+    protocol: Literal["SMTP", "ESMTP"]
+    eight_bit: bool = False
+
+
+class Finish(Message, tag="finish", frozen=True):
+    """The content is complete and has this many octets."""
+
+    octets: Octets
+
+
+class Abandon(Message, tag="abandon", frozen=True):
+    """Forget the message that was begun."""
+
+
+class Kept(Message, tag="kept", frozen=True):
+    """The message is durable: file synced, name synced."""
+
+    queue_id: QueueId
+
+
+class Refused(Message, tag="refused", frozen=True):
+    """The message was not kept."""
+
+    code: Code
+    enhanced: EnhancedCode
+    text: Text
+
+
+# -- enqueue and qmgr -----------------------------------------------------------------------------
+
+
+class Arrived(Message, tag="arrived", frozen=True):
+    """These chunks are durable and whole."""
+
+    queue_ids: Annotated[tuple[QueueId, ...], msgspec.Meta(max_length=1000)]
+
+
+# -- qmgr and resolve -----------------------------------------------------------------------------
+
+
+class Route(Message, tag="route", frozen=True):
+    """Where does this recipient's mail go?"""
+
+    reference: Reference
+    recipient: Address
+
+
+class Target(Message, tag="target", frozen=True):
+    """A mailbox: the user who owns it and its path below that user's mail directory."""
+
+    kind: Literal["system", "virtual"]
+    user: Name
+    mailbox: MailboxPath
+    address: Address
+
+
+class Routed(Message, tag="routed", frozen=True):
+    """Its targets, or (code other than 250) why there are none."""
+
+    reference: Reference
+    code: Code
+    enhanced: EnhancedCode
+    text: Text
+    targets: Annotated[tuple[Target, ...], msgspec.Meta(max_length=1000)] = ()
+
+
+# -- qmgr and delivery agents ---------------------------------------------------------------------
+
+
+class Deliver(Message, tag="deliver", frozen=True):
+    """With one descriptor, read only: the chunk.  Put its message into this mailbox."""
+
+    reference: Reference
+    queue_id: QueueId
+    index: Index
+    mailbox: MailboxPath
+    recipient: Address
+
+
+class Outcome(Message, tag="outcome", frozen=True):
+    """What became of it.  `damaged`: the chunk does not certify itself."""
+
+    reference: Reference
+    kind: Literal["delivered", "deferred", "failed", "damaged"]
+    enhanced: EnhancedCode
+    text: Text
+
+
+class Vocabulary:
+    """What may be said in one direction of a channel.
+
+    `types`: these messages.  `octets`: OCTETS frames, too.  `descriptors`: the types that bring one
+    along.
+    """
+
+    __slots__ = ("_decoder", "descriptors", "octets", "types")
+
+    def __init__(
+        self,
+        *types: type[Message],
+        octets: bool = False,
+        descriptors: Iterable[type[Message]] = (),
+    ) -> None:
+        self.types = types
+        self.octets = octets
+        self.descriptors = frozenset(descriptors)
+        self._decoder = msgspec.msgpack.Decoder(Union[types]) if types else None
+
+    def decode(self, payload: bytes) -> Message:
+        """The message in a MESSAGE frame.  Raises FrameError for one that is not allowed here."""
+        if self._decoder is None:
+            raise FrameError("nothing may be said on this channel")
+        try:
+            message: Message = self._decoder.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise FrameError(f"message not allowed on this channel: {error}") from None
+        return message
+
+    def brings(self, message: Message) -> int:
+        """How many descriptors must come with this message."""
+        return 1 if type(message) in self.descriptors else 0
+
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def encode_message(message: Message) -> bytes:
+    """A message as the payload of a MESSAGE frame.  Raises ValueError if it is over the cap."""
+    payload = _encode(message)
+    if len(payload) > LIMITS[MESSAGE]:
+        raise ValueError("message too long for a frame")
+    return payload
