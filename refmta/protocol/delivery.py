@@ -292,14 +292,8 @@ def _set(message: Message, changes: Mapping[int, Recipient]) -> Message:
 
 def _family(message: Message, index: int) -> tuple[int, ...]:
     """A recipient and its twins."""
-    if len(message.recipients) == 1:
-        return (index,)
-    twins = (
-        other
-        for other, recipient in enumerate(message.recipients)
-        if recipient.same_as == index and recipient.status is Status.PENDING
-    )
-    return index, *twins
+    recipients = message.recipients
+    return index, *[other for other, each in enumerate(recipients) if each.same_as == index]
 
 
 def _settle(message: Message, marks: tuple[Mark, ...]) -> Step:
@@ -387,17 +381,28 @@ def _grow(message: Message, index: int, addresses: tuple[str, ...]) -> Message:
 def _aim(message: Message, index: int, target: Target, when_s: int) -> Step:
     """Give one pending recipient its target, or make it the twin of one that has the same."""
     aimed = replace(message.recipients[index], target=target, same_as=-1)
-    place = _place(target)
-    for other, recipient in enumerate(message.recipients):
-        if recipient.target is None or other == index or recipient.same_as >= 0:
-            continue
-        if recipient.status is Status.FAILED or _place(recipient.target) != place:
-            continue
-        if recipient.status is Status.DELIVERED:
-            done = replace(aimed, status=Status.DELIVERED, when_s=when_s)
-            return _settle(_set(message, {index: done}), (_delivered_mark(index, done),))
-        return _set(message, {index: replace(aimed, same_as=other)}), ()
-    return _set(message, {index: aimed}), ()
+    first = _same_mailbox(message, target)
+    if first < 0:
+        return _set(message, {index: aimed}), ()
+    if message.recipients[first].status is Status.DELIVERED:
+        done = replace(aimed, status=Status.DELIVERED, when_s=when_s)
+        return _settle(_set(message, {index: done}), (_delivered_mark(index, done),))
+    return _set(message, {index: replace(aimed, same_as=first)}), ()
+
+
+def _same_mailbox(message: Message, target: Target) -> int:
+    """Who is under way to this mailbox, or there already; -1 for nobody."""
+    user, mailbox = target.user, target.mailbox
+    for index, recipient in enumerate(message.recipients):
+        other = recipient.target  # none where deferred or failed
+        if (
+            other is not None
+            and other.user == user
+            and other.mailbox == mailbox
+            and recipient.same_as < 0
+        ):
+            return index
+    return -1
 
 
 def _delivered_mark(index: int, recipient: Recipient, code: str = "", text: str = "") -> Mark:
@@ -405,10 +410,6 @@ def _delivered_mark(index: int, recipient: Recipient, code: str = "", text: str 
     target = recipient.target
     place = () if target is None else (target.kind, target.user, target.mailbox)
     return Mark("delivered", index, recipient.attempt, recipient.when_s, code, text, place)
-
-
-def _place(target: Target) -> tuple[str, str]:
-    return target.user, target.mailbox
 
 
 def _dispatched(message: Message, event: Dispatched) -> Step:

@@ -107,6 +107,8 @@ class Qmgr:
     resolve: Channel | None = None
     reference: int = 0
     dirty: set[Channel] = field(default_factory=set)
+    #: To be tried at the next loading, whatever their schedule says.
+    forced: set[str] = field(default_factory=set)
     rescheduled: trio.Event = field(default_factory=trio.Event)
     draining: bool = False
 
@@ -177,12 +179,12 @@ class Qmgr:
         for active, index in flying:
             active.losses += 1
             self._step(active, delivery.AgentLost((index,)))
-            if active.losses < LOSSES:
-                agent.backlog.append((active, index))
-            else:
-                active.losses = 0
+            if active.losses >= LOSSES:
                 text = "the delivery agent ended without an answer"
                 self._settle(active, index, "deferred", "4.3.0", text)
+                self._rest(active)
+            else:
+                self._dispatch(active)
         self._want(agent)
 
     def refused(self, refusal: wire.AgentRefused) -> None:
@@ -192,6 +194,7 @@ class Qmgr:
         backlog, agent.backlog = agent.backlog, deque()
         for active, index in backlog:
             self._settle(active, index, "deferred", "4.3.5", refusal.text)
+            self._rest(active)
 
     # -- one message's way ------------------------------------------------------------------------
 
@@ -239,7 +242,13 @@ class Qmgr:
             self._advance(active)
 
     def _wake(self, active: Active) -> None:
-        """The deferred recipients whose time has come are pending again."""
+        """The deferred recipients whose time has come are pending again; all that are not done,
+        if the operator said so.
+        """
+        if active.envelope.queue_id in self.forced:
+            self.forced.discard(active.envelope.queue_id)
+            self._step(active, delivery.Retried(tuple(range(len(active.state.recipients)))))
+            return
         now = time.time()
         deferred = delivery.with_status(active.state, delivery.Status.DEFERRED)
         ready = tuple(index for index in deferred if self.due_s(active, index) <= now)
@@ -287,8 +296,8 @@ class Qmgr:
                 self.routes.clear()
             self.routes[address] = (trio.current_time() + ROUTE_S, targets)
         for active, index in self.questions.pop(address, ()):
-            if active.state.gone:
-                continue
+            if self.active.get(active.envelope.queue_id) is not active:
+                continue  # it was held or freed meanwhile; whoever loads it asks again
             if targets:
                 self._step(active, delivery.Expanded(index, targets, int(time.time())))
                 self._dispatch(active)
@@ -506,7 +515,7 @@ class Qmgr:
             return ""  # it was done, or set aside, as soon as it was looked at
         now_s = int(time.time())
         events: dict[str, delivery.Event] = {
-            "retry": delivery.Due(tuple(range(len(active.state.recipients)))),
+            "retry": delivery.Retried(tuple(range(len(active.state.recipients)))),
             "hold": delivery.Held(now_s),
             "release": delivery.Released(now_s),
             "remove": delivery.Removed(),
@@ -518,7 +527,8 @@ class Qmgr:
         return ""
 
     def _retry_all(self) -> str:
-        for queue_id in [each for each, when_s in self.known.items() if 0 < when_s < NEVER_S]:
+        for queue_id in [each for each, when_s in self.known.items() if when_s > 0]:
+            self.forced.add(queue_id)
             self._schedule(queue_id, 0.0)
         return ""
 

@@ -67,15 +67,16 @@ def chunk_path(queue_id: str) -> str:
 class Draft:
     """A chunk being written: turns an envelope and pieces of content into disk operations.
 
-    Pieces are gathered until `MAX_BLOCK` octets lie ready, so that a small message costs one
-    write, and a large one no more memory than a block.
+    Pieces are gathered until `gather` octets lie ready, so that a small message costs one write,
+    and a large one no more memory than a block.
     """
 
-    __slots__ = ("_created", "_pending", "_seal", "octets", "path")
+    __slots__ = ("_created", "_gather", "_pending", "_seal", "octets", "path")
 
-    def __init__(self, envelope: Envelope) -> None:
+    def __init__(self, envelope: Envelope, gather: int = MAX_BLOCK) -> None:
         self.path = chunk_path(envelope.queue_id)
         self.octets = 0  # of content
+        self._gather = gather
         self._pending = [encode_envelope(envelope)]
         self._seal = Seal()
         self._created = False
@@ -84,7 +85,7 @@ class Draft:
         """A piece of content, at most MAX_BLOCK octets."""
         self._pending.append(record(b"B", content))
         self.octets += len(content)
-        return self._write() if sum(map(len, self._pending)) >= MAX_BLOCK else []
+        return self._write() if sum(map(len, self._pending)) >= self._gather else []
 
     def finish(self) -> list[Op]:
         """What is left to write, the end record last."""
