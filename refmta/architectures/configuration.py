@@ -68,7 +68,7 @@ class Limits(Section, frozen=True):
     connections_per_client: Count = 50
     command_s: Seconds = 300.0
     data_s: Seconds = 300.0
-    verdict_s: Seconds = 600.0
+    verdict_s: Seconds = 300.0
     agents: Count = 50
     agent_idle_s: Seconds = 300.0
     lifetime_s: Annotated[int, msgspec.Meta(ge=3600, le=86400 * 30)] = 5 * 86400

@@ -95,7 +95,12 @@ class Children:
         return [self._requests.fileno(), *self._by_pidfd]
 
     def _request(self) -> bool:
-        octets, descriptors, _, _ = socket.recv_fds(self._requests, MAX_REQUEST, MAX_DESCRIPTORS)
+        try:
+            octets, descriptors, _, _ = socket.recv_fds(
+                self._requests, MAX_REQUEST, MAX_DESCRIPTORS
+            )
+        except ConnectionResetError:  # the requester has ended with reports unread
+            return False
         try:
             if len(octets) < _HEAD.size:
                 return False

@@ -309,8 +309,10 @@ class Parent:
         return self.pool.has_free(trio.current_time()) or self._may_fork()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
+        """Many wait at once: the event is only replaced when it was set, or some would never wake."""
         while not condition():
-            self.changed = trio.Event()
+            if self.changed.is_set():
+                self.changed = trio.Event()
             await self.changed.wait()
 
     # -- workers ----------------------------------------------------------------------------------
@@ -372,9 +374,7 @@ class Parent:
 
     async def _end(self, hand: Hand) -> None:
         with trio.move_on_after(GRACE_S):
-            while hand.number in self.hands:
-                self.changed = trio.Event()
-                await self.changed.wait()
+            await self._until(lambda: hand.number not in self.hands)
             return
         self.journal.warning("worker ignored its retirement", worker=hand.pid)
         self._kill(hand, signal.SIGKILL)

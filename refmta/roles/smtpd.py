@@ -10,6 +10,10 @@ What is tricky:
   there, rather than waiting for a CRLF, makes the answer independent of how the octets arrive.
 - Content goes to enqueue as it comes.  A small message costs one write: the envelope, the
   content and its end wait in the channel until there is nothing more to read.
+- One cancel scope serves the whole session; its deadline is moved before each wait.  It ends a
+  wait for the client (too slow, or the server drains) and a wait for a verdict alike; the phase
+  says which.  Sockets are read and written without trio's checkpoints, since a session is alone
+  in its process: at fifteen of them a message they would cost as much as all the rest.
 - After an overdue or lost verdict the channels may still hold an answer that nobody waits for, so
   the session says that it was not clean, and its process must serve no other.
 """
@@ -45,6 +49,8 @@ from refmta.wire.reply import reply
 READ_OCTETS = 64 * 1024
 #: Content that may wait in the channel before it is pushed out.
 HELD_OCTETS = 128 * 1024
+#: Phases in which an answer of resolve or enqueue is on its way.
+AWAITING = (smtp.Phase.RCPT_ASKED, smtp.Phase.COMMITTING)
 AWAY = reply(451, "4.3.0", "a part of this server is starting anew; try again")
 
 
@@ -64,7 +70,7 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
 class Conversation:
     """One client's session."""
 
-    connection: trio.socket.SocketType
+    connection: socket.socket
     client: str
     config: Slice
     enqueue: Channel
@@ -75,15 +81,25 @@ class Conversation:
     session: smtp.Session = field(default_factory=smtp.Session)
     clean: bool = True
     draining: bool = False
-    waiting: trio.CancelScope | None = None
+    _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    _interruptible: bool = False
     _output: list[bytes] = field(default_factory=list)
     _decoder: Decoder = field(default_factory=Decoder)
     _held: int = 0
+    _said_bye: bool = False
 
     async def run(self) -> None:
         """Until the session is closed.  The connection is closed in any case."""
         try:
-            event: smtp.Event = smtp.Connected(early=bool(self._input))
+            await self._converse(smtp.Connected(early=bool(self._input)))
+            if self.session.phase is not smtp.Phase.CLOSED:
+                await self._interrupted()
+        finally:
+            self.connection.close()
+
+    async def _converse(self, event: smtp.Event) -> None:
+        """Event after event, until the session closes or a wait is cut off."""
+        with self._scope:
             while True:
                 self.session, effects = smtp.step(self.session, event, self.options)
                 for effect in effects:
@@ -91,14 +107,19 @@ class Conversation:
                 if self.session.phase is smtp.Phase.CLOSED:
                     return
                 event = await self._next_event()
-        finally:
-            self.connection.close()
+
+    async def _interrupted(self) -> None:
+        """A wait was cut off: say why, and end.  An answer that comes too late is nobody's."""
+        drained = self.draining and self._interruptible
+        self.clean = self.session.phase not in AWAITING
+        self._scope = trio.CancelScope(deadline=trio.current_time() + CLOSING_S)
+        await self._converse(smtp.Draining() if drained else smtp.TimedOut())
 
     def drain(self) -> None:
         """The server stops: 421 at the next command boundary."""
         self.draining = True
-        if self.waiting is not None:
-            self.waiting.cancel()
+        if self._interruptible:
+            self._scope.cancel()
 
     # -- what happens next ------------------------------------------------------------------------
 
@@ -165,20 +186,29 @@ class Conversation:
 
     async def _fill(self, patience_s: float) -> smtp.Event | None:
         """More input; or the event that came in its place."""
+        self._be_patient(patience_s)
         if not await self._flush_replies():
             return smtp.Lost()
-        with trio.CancelScope(deadline=trio.current_time() + patience_s) as self.waiting:
-            try:
-                octets = await self.connection.recv(READ_OCTETS)
-            except OSError:
-                return smtp.Lost()
-            if not octets:
-                return smtp.Lost()
-            self._input += octets
+        self._interruptible = self.session.phase is not smtp.Phase.BODY
+        try:
+            # Waiting comes first: a client that waits for our reply has sent nothing yet.
+            await trio.lowlevel.wait_readable(self.connection)
+            octets = self.connection.recv(READ_OCTETS)
+        except BlockingIOError:
             return None
-        if self.draining and self.session.phase is not smtp.Phase.BODY:
-            return smtp.Draining()
-        return smtp.TimedOut()
+        except OSError:
+            return smtp.Lost()
+        self._interruptible = False
+        if not octets:
+            return smtp.Lost()
+        self._input += octets
+        return None
+
+    def _be_patient(self, seconds: float) -> None:
+        """Move the deadline, unless it is right to within a fiftieth: moving it is not free."""
+        wanted = trio.current_time() + seconds
+        if abs(self._scope.deadline - wanted) > seconds / 50:
+            self._scope.deadline = wanted
 
     async def _recipient_verdict(self) -> smtp.Event:
         match await self._verdict(self.resolve):
@@ -203,15 +233,14 @@ class Conversation:
                 return smtp.CommitVerdict(reply=AWAY)
 
     async def _verdict(self, channel: Channel) -> object:
-        """The one message that answers our question; None if none comes."""
-        with trio.move_on_after(self.config.verdict_s):
-            try:
-                await channel.flush()
-                (received,) = await channel.receive()
-            except (ChannelBroken, ValueError):
-                return None
-            return received.message
-        return None
+        """The one message that answers our question; None if its channel breaks."""
+        self._be_patient(self.config.verdict_s)
+        try:
+            await channel.flush()
+            (received,) = await channel.receive()
+        except (ChannelBroken, ValueError):
+            return None
+        return received.message
 
     # -- effects ----------------------------------------------------------------------------------
 
@@ -219,6 +248,7 @@ class Conversation:
         match effect:
             case smtp.Send():
                 self._output.append(effect.reply.encode())
+                self._said_bye = effect.reply.code == 221
                 if effect.reply.code >= 400:
                     self._log_refusal(str(effect.reply))
             case smtp.AskRecipient():
@@ -234,7 +264,7 @@ class Conversation:
                 with contextlib.suppress(ChannelBroken):
                     await self.enqueue.flush()
             case smtp.Close():
-                await self._close()
+                await self._close(politely=self._said_bye and not self._input)
 
     def _submission(self, body: smtp.ReadBody) -> Submit:
         return Submit(
@@ -251,29 +281,34 @@ class Conversation:
         return str(mailbox) if mailbox.domain else f"{mailbox.local}@{self.config.hostname}"
 
     async def _flush_replies(self) -> bool:
+        """Write what is due; False if the client is gone."""
         if not self._output:
             return True
         octets = b"".join(self._output)
         self._output.clear()
-        with trio.move_on_after(self.config.command_s):
-            try:
-                while octets:
-                    octets = octets[await self.connection.send(octets) :]
-            except OSError:
-                return False
-            return True
-        return False
+        try:
+            while octets:
+                try:
+                    octets = octets[self.connection.send(octets) :]
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self.connection)
+        except OSError:
+            return False
+        return True
 
-    async def _close(self) -> None:
-        """Send what is left, then close so that the client can read it: a connection closed over
-        unread input is reset, and a reset may overtake the last reply.
+    async def _close(self, *, politely: bool) -> None:
+        """Send what is left.  Where the client did not ask for the end, wait for its own, so that
+        it reads our last reply: a connection closed over unread input is reset, and a reset may
+        overtake the reply.
         """
-        if not await self._flush_replies():
+        self._be_patient(CLOSING_S)
+        if not await self._flush_replies() or politely:
             return
-        with contextlib.suppress(OSError), trio.move_on_after(CLOSING_S):
+        with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
             for _ in range(CLOSING_READS):
-                if not await self.connection.recv(READ_OCTETS):
+                await trio.lowlevel.wait_readable(self.connection)
+                if not self.connection.recv(READ_OCTETS):
                     return
 
     def _log_refusal(self, text: str) -> None:
@@ -304,7 +339,7 @@ def converse(
     config = msgspec.msgpack.decode(configuration, type=Slice)
     connection.setblocking(False)
     return Conversation(
-        connection=trio.socket.from_stdlib_socket(connection),
+        connection=connection,
         client=client,
         config=config,
         enqueue=channels["enqueue"],
