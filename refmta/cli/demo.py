@@ -89,10 +89,10 @@ class Stage:
         return False
 
     def rows(self) -> list[dict[str, object]]:
-        """The processes, without idle workers."""
+        """The processes, without those of the pool."""
         (document,) = ask(self.settings, Ask(reference=1, verb="ps"))
         rows: list[dict[str, object]] = msgspec.json.decode(document)
-        return [row for row in rows if "worker" not in str(row["compartment"])]
+        return [row for row in rows if "/" not in str(row["compartment"])]
 
     def pid(self, compartment: str) -> int:
         """The process of a compartment."""

@@ -50,9 +50,16 @@ def show(rows: list[dict[str, Any]], console: Console | None = None) -> None:
             str(row.get("uses", "")),
             "" if age is None else f"{age:.0f} s",
             "" if row["pss_kib"] is None else f"{row['pss_kib'] / 1024:.1f} MiB",
-            row.get("state", "busy" if row.get("busy") else "idle"),
+            state(row),
         )
     (console or Console(highlight=False)).print(table)
+
+
+def state(row: dict[str, Any]) -> str:
+    """One word."""
+    if "busy" in row:
+        return "busy" if row["busy"] else "idle"
+    return str(row.get("state", ""))
 
 
 def observed(pid: int) -> dict[str, Any]:

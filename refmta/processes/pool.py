@@ -182,6 +182,7 @@ class Parent:
     requests: socket.socket
     supervisor: Channel
     nursery: trio.Nursery
+    template: int
     configuration: bytes = b""
     rules: PoolSlice = field(default_factory=lambda: PoolSlice(rules=Rules()))
     pool: Pool = field(default_factory=lambda: Pool(Rules()))
@@ -309,7 +310,7 @@ class Parent:
         return self.pool.has_free(trio.current_time()) or self._may_fork()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
-        """Many wait at once: the event is only replaced when it was set, or some would never wake."""
+        """Many wait at once: the event is replaced only once it was set, or some never wake."""
         while not condition():
             if self.changed.is_set():
                 self.changed = trio.Event()
@@ -432,8 +433,10 @@ class Parent:
 
     def _describe(self, ask: Ask) -> Answer:
         now_s = trio.current_time()
-        rows = [
+        rows: list[dict[str, object]] = [{"part": "template", "pid": self.template}]
+        rows += [
             {
+                "part": "worker",
                 "pid": self.hands[number].pid,
                 "uses": worker.uses,
                 "busy": worker.busy,
@@ -455,7 +458,8 @@ def main(pooled: Pooled) -> None:
     """Run a pool's parent on descriptor 3, its template beside it."""
     requests, others = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         die_with_parent(parent)
         os.close(CHANNEL)
         requests.close()
@@ -467,7 +471,7 @@ def main(pooled: Pooled) -> None:
     async def enter() -> None:
         supervisor = adopt(CHANNEL, border("compartment", "supervisor"))
         async with trio.open_nursery() as nursery:
-            await Parent(pooled, requests, supervisor, nursery).run()
+            await Parent(pooled, requests, supervisor, nursery, pid).run()
             nursery.cancel_scope.cancel()
 
     report(f"{pooled.role} pool", lambda: trio.run(enter))

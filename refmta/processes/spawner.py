@@ -80,15 +80,16 @@ class Spawner:
         self._rootless: bool = manifest["rootless"]
         self._inherited = inherited
         self._children: Children | None = None
+        self._stopping = False
 
     def run(self) -> int:
-        """Until the supervisor ends by itself with 0.  Returns the exit code."""
+        """Until the supervisor ends by itself with 0, or was told to.  Returns the exit code."""
         pause_s = 0.0
         while True:
             born_s = time.monotonic()
             status = self._generation()
-            if status == 0:
-                return 0
+            if status == 0 or self._stopping:  # told so early, it could not yet drain: nothing ran
+                return 0 if status in (0, -signal.SIGTERM) else 1
             pause_s = min(5.0, pause_s * 2 + 0.05) if time.monotonic() - born_s < 10 else 0.0
             log("supervisor ended, starting all anew", status=status, pause_s=pause_s)
             time.sleep(pause_s)
@@ -99,7 +100,9 @@ class Spawner:
         pid = self._fork(SUPERVISOR, self._identity(SUPERVISOR, ""), [theirs.fileno()])
         theirs.close()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: _terminate(pid))
+            signal.signal(number, lambda _number, _frame: self._stop(pid))
+        if self._stopping:
+            self._stop(pid)
         try:
             children.serve()
         finally:
@@ -109,6 +112,11 @@ class Spawner:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL) if not _ended(pid) else None
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def _stop(self, supervisor: int) -> None:
+        self._stopping = True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(supervisor, signal.SIGTERM)
 
     def start(self, rest: bytes, descriptors: list[int]) -> int:
         """One request.  Raises StartRefused."""
@@ -197,11 +205,6 @@ def _arrange(descriptors: list[int]) -> None:
     os.dup2(null, 0, inheritable=True)
     os.dup2(null, 1, inheritable=True)
     os.close(null)
-
-
-def _terminate(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
 
 
 def _ended(pid: int) -> bool:

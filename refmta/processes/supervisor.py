@@ -387,8 +387,10 @@ class Supervisor:
             rows.append(row)
             if instance.compartment.pooled and instance.ready:
                 for answer in await self._ask(instance, Ask(reference=0, verb="ps")):
-                    workers = msgspec.json.decode(answer.document)
-                    rows += [{"compartment": f"{name}/worker", **worker} for worker in workers]
+                    parts = msgspec.json.decode(answer.document)
+                    rows += [
+                        {"compartment": f"{name}/{part.pop('part')}", **part} for part in parts
+                    ]
         return rows
 
 

@@ -44,6 +44,8 @@ from refmta.wire.envelope import ChunkError, Envelope
 
 #: Most messages in memory at once; the others wait on disk (Postfix: active limit 20,000).
 ACTIVE = 2000
+#: Messages loaded per wake-up: a long queue must not keep its peers waiting.
+LOADED_AT_ONCE = 100
 #: Most deliveries in flight per agent.
 WINDOW = 64
 #: Agents that a message may outlive before it is deferred.
@@ -200,9 +202,16 @@ class Qmgr:
 
     async def proceed(self) -> None:
         """Load what there is room for, and write out what this wake-up has caused."""
-        while self.incoming and len(self.active) < ACTIVE and not self.draining:
+        for _ in range(LOADED_AT_ONCE):
+            if not self._has_room():
+                break
             self._load(self.incoming.popleft())
+        else:
+            self.rescheduled.set()  # more to load: `keep_time` goes on, after the others
         await self.flush()
+
+    def _has_room(self) -> bool:
+        return bool(self.incoming) and len(self.active) < ACTIVE and not self.draining
 
     async def flush(self) -> None:
         """One write per channel.  A broken one shows where it is read."""
@@ -459,8 +468,9 @@ class Qmgr:
                 if self.known.get(queue_id) == when_s:
                     self.known[queue_id] = 0.0
                     self.incoming.append(queue_id)
-            await self.proceed()
             self.rescheduled = trio.Event()
+            await self.proceed()
+            await trio.lowlevel.checkpoint()
             patience_s = min(60.0, max(0.01, self.due[0][0] - time.time())) if self.due else 60.0
             with trio.move_on_after(patience_s):
                 await self.rescheduled.wait()
