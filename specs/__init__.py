@@ -1,0 +1,1 @@
+"""Executable specs: they judge, and share no code with what they judge."""

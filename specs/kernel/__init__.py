@@ -1,0 +1,1 @@
+"""What every spec stands on: exhaustive search, trace acceptance, negative controls."""

@@ -1,0 +1,1 @@
+"""The life of a message, with crash and restart as ordinary actions."""
