@@ -79,8 +79,11 @@ def _readable(time: str, role: str, level: str, event: str, fields: dict[str, ob
 
 
 def _cut(value: object) -> object:
-    long = isinstance(value, str) and len(value) > TEXT_LETTERS
-    return f"{str(value)[:TEXT_LETTERS]}..." if long else value
+    if not isinstance(value, str):
+        return value
+    if not value.isascii():  # a file's name may hold octets that are no UTF-8 (surrogates here)
+        value = value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return f"{value[:TEXT_LETTERS]}..." if len(value) > TEXT_LETTERS else value
 
 
 def _value(value: object) -> bytes:

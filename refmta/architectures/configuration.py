@@ -225,6 +225,7 @@ def _addresses(configuration: Configuration) -> list[str]:
     for name, domain in configuration.domains.items():
         if not is_domain(name):
             problems.append(f"domains: not a domain name: {name!r}")
+            continue
         key = f'domains."{name}"'
         if domain.catch_all:
             places.append((f"{key}.catch_all", domain.catch_all))

@@ -26,6 +26,8 @@ from refmta.architectures.configuration import ConfigurationError, Settings
 from refmta.architectures.reach import closed_directory, open_view, program_paths
 from refmta.protocol.routing import VIRTUAL_OWNER
 
+#: Longest path of a local socket (unix(7)).
+SOCKET_PATH_OCTETS = 107
 #: Connections that wait in the kernel for a worker.
 BACKLOG = 1024
 
@@ -48,7 +50,10 @@ def machine_problems(settings: Settings) -> list[str]:
             problems.append(f"users.{name}.home: no such directory: {user.home}")
     if os.getuid() == 0:
         problems += _taken_ids(configuration.first_uid)
-        for key, path in (("spool", settings.spool), ("mail_root", settings.mail_root)):
+        places = {"spool": settings.spool}
+        if configuration.mail_root:
+            places["mail_root"] = settings.mail_root
+        for key, path in places.items():
             closed = closed_directory(path.parent)
             if closed is not None:
                 problems.append(
@@ -57,6 +62,10 @@ def machine_problems(settings: Settings) -> list[str]:
                 )
     elif settings.spool.exists() and not os.access(settings.spool, os.W_OK):
         problems.append(f"spool: {settings.spool}: not writable for user {os.getuid()}")
+    if len(os.fsencode(settings.control_socket)) > SOCKET_PATH_OCTETS:
+        problems.append(
+            f"spool: {settings.control_socket}: too long for a socket; choose a shorter path"
+        )
     for index, address in enumerate(settings.addresses()):
         try:
             _bind(address).close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import msgspec
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from refmta.architectures.configuration import Settings
 from refmta.cli.operator import RefusedError, UnreachableError, ask, exit_unreachable, rows
@@ -19,6 +20,7 @@ from refmta.stores import chunks
 from refmta.stores.disk import PosixDisk
 from refmta.wire.envelope import is_queue_id
 from refmta.wire.messages import Ask
+from refmta.wire.reply import escaped
 
 
 @click.group()
@@ -65,10 +67,12 @@ def show(path: Path, as_json: bool, queue_id: str) -> None:
 
 
 def _command(verb: str, text: str, *, all_too: bool = False) -> None:
+    argument = click.argument("queue_id", default="") if all_too else click.argument("queue_id")
+
     @queue.command(verb, help=text)
     @configuration_option
     @json_option
-    @click.argument("queue_id", required=not all_too, default="" if all_too else None)
+    @argument
     def command(path: Path, as_json: bool, queue_id: str) -> None:
         settings = settings_or_exit(path)
         checked = _checked(queue_id) if queue_id else ""
@@ -117,13 +121,22 @@ def _from_disk(settings: Settings, queue_id: str) -> list[Row]:
 
 def _aside(settings: Settings) -> list[str]:
     try:
-        return sorted(each.name for each in (settings.spool / chunks.DAMAGED).iterdir())
+        # Somebody else's file may have any name: no control octet of it reaches the terminal.
+        return sorted(escaped(each.name) for each in (settings.spool / chunks.DAMAGED).iterdir())
     except OSError:
         return []
 
 
 def _print_table(found: list[Row]) -> None:
-    table = Table("queue id", "state", "arrived", "octets", "sender", "recipients", box=None)
+    table = Table(
+        Column("queue id", no_wrap=True),
+        "state",
+        "arrived",
+        "octets",
+        "sender",
+        "recipients",
+        box=None,
+    )
     for row in found:
         waiting = [each for each in row.recipients if each.status not in ("delivered", "expanded")]
         names = ", ".join(each.address for each in waiting[:3])
@@ -133,7 +146,9 @@ def _print_table(found: list[Row]) -> None:
             row.queue_id, row.state, _time(row.arrival_s), str(row.octets),
             f"<{row.sender}>", names + more + reason,
         )  # fmt: skip
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    # In a pipe nothing is cut off: whoever reads it there wants the ids.
+    width = None if sys.stdout.isatty() else 2000
+    console = Console(width=width, soft_wrap=True, highlight=False, markup=False)
     if found:
         console.print(table)
     console.print(f"{len(found)} messages in the queue")

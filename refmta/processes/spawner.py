@@ -182,7 +182,10 @@ class Spawner:
         os.setsid()
         _arrange(descriptors)
         become(identity)
-        os.chdir(identity.home)
+        try:
+            os.chdir(identity.home)
+        except OSError as error:  # also when it is closed to its owner, or no directory
+            raise FileNotFoundError(error.errno, f"home: {error.strerror}") from None
         die_with_parent(parent)  # after the change of user, which would undo it
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": identity.home}
         os.execve(sys.executable, [sys.executable, *row["arguments"]], environment)

@@ -43,7 +43,7 @@ SYSTEM_MAILBOX: Final = "Maildir"  # below the user's home
 VIRTUAL_OWNER: Final = "virtual"
 
 # Debian's NAME_REGEX with inner dots; keeps NUL, "/" and the like from the user database.
-_user_name = re.compile(r"[a-z_][a-z0-9_.-]{0,31}\Z")
+_user_name = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,31}\Z")
 _plain = re.compile(r"[a-z0-9_+-]\Z")
 
 IsUser = Callable[[str], bool]

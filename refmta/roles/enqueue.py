@@ -33,8 +33,8 @@ from refmta.patterns.compartmentalization import Context
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken, Received
 from refmta.stores import chunks
 from refmta.stores.disk import Disk, PosixDisk
-from refmta.wire.address import AddressError, parse_mailbox
-from refmta.wire.envelope import MAX_BLOCK, Envelope, queue_id
+from refmta.wire.address import AddressError, is_address_literal, parse_mailbox
+from refmta.wire.envelope import MAX_BLOCK, Envelope, is_queue_id, queue_id
 from refmta.wire.header import received
 from refmta.wire.messages import Abandon, Arrived, Finish, Kept, Refused, Submit
 
@@ -269,9 +269,10 @@ class Enqueue:
             if self.qmgr is not None:
                 self.qmgr.close()
             self.qmgr = linked.channel
-            if recovered.is_set():
-                names = chunks.names(self.disk)
-                await self.announce(name for name in names if name not in self.writing)
+            # What recovery announces may have gone to the former one, or to none.
+            await recovered.wait()
+            names = filter(is_queue_id, chunks.names(self.disk))
+            await self.announce(name for name in names if name not in self.writing)
 
     # -- the journal ------------------------------------------------------------------------------
 
@@ -308,12 +309,17 @@ def check(envelope: Envelope) -> None:
             parse_mailbox(recipient)
     except AddressError:
         raise Rejection(553, "5.1.3", "Bad recipient address") from None
-    if not (_visible(envelope.helo) and _visible(envelope.client)):
+    if not (_visible(envelope.helo) and _is_ip(envelope.client)):
         raise Rejection(550, "5.5.2", "Bad client name")
 
 
 def _visible(text: str) -> bool:
     return text.isascii() and text.isprintable()
+
+
+def _is_ip(text: str) -> bool:
+    literal = f"[IPv6:{text.partition('%')[0]}]" if ":" in text else f"[{text}]"
+    return _visible(text) and is_address_literal(literal)
 
 
 def _harmless(envelope: Envelope) -> Envelope:

@@ -27,6 +27,7 @@ to others: which messages form a group (the enqueue role), and what a mark means
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -49,6 +50,8 @@ from refmta.wire.envelope import (
 
 CHUNKS = "chunks"
 DAMAGED = "damaged"
+#: Errors that say nothing about a file: another process may succeed.
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 #: Octets read at a time by recovery.
 READ_OCTETS = 1 << 20
 
@@ -213,6 +216,12 @@ def set_aside(disk: Disk, name: str, reason: str) -> None:
                 disk.unlink(op.path)
         except FileExistsError:
             continue  # linked before a crash; what is left is to unlink
+        except PermissionError:
+            # No file, or another's: Linux lets nobody link it. It is no message of ours, which a
+            # crash between the two halves of a rename could lose.
+            disk.rename(op.path, op.target)
+            disk.sync_dir(DAMAGED)
+            return
 
 
 def names(disk: Disk) -> list[str]:
@@ -261,11 +270,25 @@ def recover(disk: Disk, candidates: Iterable[str] | None = None) -> Iterator[tup
         try:
             examine(disk, name)
             yield name, ""
-        except ChunkError as error:
-            set_aside(disk, name, "torn" if "cut short" in str(error) else "damaged")
-            yield name, str(error)
         except FileNotFoundError:
             continue  # freed since the listing was made
+        except (ChunkError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in OUT_OF_DESCRIPTORS:
+                raise
+            yield name, _give_up(disk, name, error)
+
+
+def _give_up(disk: Disk, name: str, error: ChunkError | OSError) -> str:
+    """Set aside what can't be read as a chunk (a fifo, a file of root's); returns the reason.
+
+    One such thing must not hold up all others, so what can't even be moved stays, and is named.
+    """
+    text = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
+    try:
+        set_aside(disk, name, "torn" if "cut short" in text else "damaged")
+    except OSError as second:
+        return f"{text}; it stays where it is: {os.strerror(second.errno or 0)}"
+    return text
 
 
 # -- marks ----------------------------------------------------------------------------------------

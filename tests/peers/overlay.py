@@ -1,0 +1,223 @@
+"""A root file system of its own for a real server: its packages, configuration and ports, not ours.
+
+    with Overlay("postfix", binds={"/var/spool/postfix": directory}) as peer:
+        peer.run("postfix", "start")
+
+The peer sees this machine's files (`lowerdir=/`), and what it changes goes into a tmpfs. It has
+mount, pid and net namespaces of its own with loopback up, so that it may bind port 25 and start
+daemons. What must lie on a real disk (a spool, mailboxes) is a directory of the machine, bound in.
+
+Cleaning up is the kernel's work. Process 1 of the namespaces waits for the end of file on a pipe
+whose other end we hold: when we close it, or die in any way, it exits, the kernel kills all that
+runs in its pid namespace, and with the last process the mounts and the tmpfs are gone. They never
+show in this machine's mount table. What may stay after a SIGKILL is a directory in /var/tmp; its
+lock says that nobody owns it, and the next `scratch` of the same name removes it.
+
+It confines nobody: the peer runs as root, shares the kernel and sees the processors' load.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+SCRATCH = Path("/var/tmp")  # unlike /tmp always on a disk
+START_TIMEOUT_S = 30
+SIZE = "2g"  # of the tmpfs, which takes only what is written
+
+# $1: mount point, then pairs of source and target. Everything happens in a private mount namespace.
+INIT = r"""
+set -eu
+base=$1; shift
+mount -t tmpfs -o size=SIZE,mode=0755 overlay "$base"
+mkdir "$base/upper" "$base/work" "$base/root"
+mount -t overlay overlay \
+    -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$base/root"
+cd "$base/root"
+while [ $# -gt 0 ]; do
+    mkdir -p ".$2"; mount --bind "$1" ".$2"; shift 2
+done
+mount -t proc proc proc
+mount -t tmpfs -o mode=0755 dev dev
+mount -t tmpfs -o mode=0755 run run
+mkdir dev/shm dev/pts run/lock
+mount -t tmpfs -o mode=1777 shm dev/shm
+for node in null:3 zero:5 full:7 random:8 urandom:9; do
+    mknod -m 666 "dev/${node%:*}" c 1 "${node#*:}"
+done
+ln -s /proc/self/fd dev/fd
+ip link set lo up
+mkdir -p mnt
+pivot_root . mnt
+cd /
+umount -l mnt
+echo ready
+read -r _ || true
+""".replace("SIZE", SIZE)
+
+
+class OverlayError(Exception):
+    """The overlay root could not be made; the text says what the kernel or a tool answered."""
+
+
+def remove_abandoned(prefix: str) -> None:
+    """Remove directories of this prefix whose owner is dead: nobody holds their lock."""
+    for place in SCRATCH.glob(f"{prefix}-*"):
+        if place.is_symlink() or place.stat().st_uid != os.geteuid():
+            continue
+        try:
+            with open(place / "lock", "rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # alive, or not made by us
+            continue
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def scratch(name: str) -> Iterator[tuple[Path, int]]:
+    """A directory on disk (mode 0711) and the descriptor of its lock; removed at the end.
+
+    Who inherits the descriptor keeps the directory from being taken for abandoned.
+    """
+    prefix = f"refmta-{name}"
+    remove_abandoned(prefix)
+    place = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=SCRATCH))
+    try:
+        with open(place / "new", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (place / "new").rename(place / "lock")  # never seen without its owner's lock
+            place.chmod(0o711)
+            yield place, lock.fileno()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def namespace(process: int, kind: str) -> str:
+    """What identifies a process's namespace; raises OSError when the process is gone."""
+    return str(Path(f"/proc/{process}/ns/{kind}").readlink())
+
+
+class Overlay:
+    """A root of its own, from entering the context to leaving it. Needs root."""
+
+    def __init__(self, name: str, *, binds: Mapping[str, Path] | None = None) -> None:
+        """`binds`: where in the overlay -> which directory of this machine is bound there."""
+        self.name = name
+        self.init = 0  # process 1 of the overlay, by its number on this machine
+        self._binds = dict(binds or {})
+        self._pid_namespace = ""
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            place, lock = undo.enter_context(scratch(f"overlay-{self.name}"))
+            outer = self._spawn(place, lock)
+            undo.callback(self._end, outer)
+            self._await_ready(outer)
+            self._cleanup = undo.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._cleanup.close()
+
+    def _spawn(self, place: Path, lock: int) -> subprocess.Popen[str]:
+        """Start process 1; a session of its own keeps the terminal's SIGINT from it."""
+        mount_point = place / "mnt"
+        mount_point.mkdir()
+        binds = [str(part) for target, source in self._binds.items() for part in (source, target)]
+        shell = ["bash", "-c", INIT, "overlay", str(mount_point), *binds]
+        return subprocess.Popen(
+            ["unshare", "--mount", "--net", "--pid", "--fork", "--", *shell],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+
+    def _await_ready(self, outer: subprocess.Popen[str]) -> None:
+        """Wait for the script's word, and learn process 1's number here."""
+        stdout: IO[str] | None = outer.stdout
+        line = stdout.readline() if stdout else ""
+        if line != "ready\n":
+            raise OverlayError(f"{self.name}: {line.strip() or 'no answer'}")
+        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text(encoding="ascii")
+        self.init = int(children.split()[0])
+        self._pid_namespace = namespace(self.init, "pid")
+
+    def _end(self, outer: subprocess.Popen[str]) -> None:
+        """Let go of process 1; it takes everything along."""
+        if outer.stdin:
+            outer.stdin.close()
+        try:
+            outer.wait(START_TIMEOUT_S)
+        except subprocess.TimeoutExpired:  # unshare's death does not end process 1: name both
+            if self.init:
+                os.kill(self.init, 9)
+            outer.kill()
+            outer.wait()
+        if outer.stdout:
+            outer.stdout.close()
+
+    def command(self, *command: str) -> list[str]:
+        """The command line that runs `command` inside."""
+        enter = f"--target={self.init}"
+        return ["nsenter", enter, "--mount", "--net", "--pid", "--", *command]
+
+    def on_network(self, *command: str) -> list[str]:
+        """The command line that runs `command` with our files and processes on its loopback."""
+        return ["nsenter", f"--net=/proc/{self.init}/ns/net", "--", *command]
+
+    def run(self, *command: str, stdin: str = "", timeout_s: float = 300) -> str:
+        """Run inside until it ends; its output. Raises OverlayError unless it exits 0.
+
+        The output goes through a file, since a daemon left behind would keep a pipe open.
+        """
+        with tempfile.TemporaryFile("w+", errors="replace") as output:
+            done = subprocess.run(
+                self.command(*command),
+                input=stdin,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=timeout_s,
+            )
+            output.seek(0)
+            said = output.read()
+        if done.returncode != 0:
+            wrong = f"{' '.join(command)} exited {done.returncode}: {said.strip()[-2000:]}"
+            raise OverlayError(f"{self.name}: {wrong}")
+        return said
+
+    def path(self, inside: str) -> Path:
+        """Where a file of the overlay is to be reached from outside, while it runs."""
+        return Path(f"/proc/{self.init}/root") / inside.lstrip("/")
+
+    def processes(self) -> list[int]:
+        """What runs inside, process 1 aside, by numbers of this machine."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == self.init:
+                continue
+            try:
+                inside = namespace(int(entry.name), "pid") == self._pid_namespace
+            except OSError:  # gone meanwhile
+                continue
+            if inside:
+                found.append(int(entry.name))
+        return sorted(found)
