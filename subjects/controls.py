@@ -223,8 +223,8 @@ def code() -> list[Control]:
     aside, ids = "chunks: recovery drops a torn chunk", "a queue id used again"
     return [
         _code_control(aside, "persistence/chunks", "nothing_is_dropped", chunks, judge_aside, [
-            ('            set_aside(disk, name, "torn" if "cut short" in str(error) else "damaged")',
-             "            __mutant_ran__()\n            disk.unlink(chunk_path(name))")]),
+            ('        set_aside(disk, name, "torn" if "cut short" in text else "damaged")',
+             "        __mutant_ran__()\n        disk.unlink(chunk_path(name))")]),
         _code_control(ids, "queue", "queue_id_never_reused", envelope,
             lambda module: judge_queue_ids(module.queue_id), [
             ("    number = milliseconds << 32 | chance",

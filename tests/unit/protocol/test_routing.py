@@ -175,7 +175,7 @@ def test_separator_is_data() -> None:
 
 
 @pytest.mark.parametrize(
-    "local", ["root/../ada", "a" * 33, "1ada", "ad@a", "ada:", "%s", '"', "ADA\\"]
+    "local", ["root/../ada", "a" * 33, "-ada", "ad@a", "ada:", "%s", '"', "ADA\\"]
 )
 def test_the_user_database_is_asked_for_names_only(local: str) -> None:
     def never(name: str) -> bool:
