@@ -78,7 +78,7 @@ class Pool(Section, frozen=True):
     """Workers of smtpd."""
 
     max_workers: Annotated[int, msgspec.Meta(ge=1, le=2000)] = 100
-    max_uses: Count = 100
+    max_uses: Count = 500
     max_age_s: Seconds = 3600.0
     max_idle_s: Seconds = 100.0
     spare: Annotated[int, msgspec.Meta(ge=0, le=2000)] = 2

@@ -7,6 +7,7 @@ starts, and two must not work on the same mail.
 
 from __future__ import annotations
 
+import gc
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -111,6 +112,7 @@ def main(runs: Mapping[str, Run]) -> None:
         supervisor = adopt(CHANNEL, border("compartment", "supervisor"))
         await Compartment(runs, supervisor).run()
 
+    gc.freeze()  # what was imported is not garbage: collections get shorter
     report(" ".join(runs), lambda: trio.run(enter))
 
 

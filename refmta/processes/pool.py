@@ -14,6 +14,7 @@ listening socket meanwhile.
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import itertools
 import os
@@ -155,6 +156,9 @@ def template(pooled: Pooled, requests: socket.socket) -> None:
             log.critical("defect", reason=repr(error), traceback=traceback.format_exc(limit=-6))
         os._exit(status)
 
+    # What is there now stays: the collector of a worker must not touch, and so copy, our pages.
+    gc.collect()
+    gc.freeze()
     children = Children(requests, start)
     children.serve()
     children.end_all()

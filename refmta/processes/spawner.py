@@ -153,9 +153,10 @@ class Spawner:
             if row is None and uid != os.getuid():
                 raise StartRefused("without root, only its own user's mailboxes can be written")
             return Identity(None, None, home)
-        owners = {each["uid"] for each in self._compartments}
-        if uid == 0 or gid == 0 or uid in owners or (uid in self._reserved and row is None):
-            raise StartRefused("that user may not receive mail")
+        owners = {each[kind] for each in self._compartments for kind in ("uid", "gid")}
+        for number in (uid, gid):  # the group, too: that of qmgr opens the queue
+            if number == 0 or number in owners or (number in self._reserved and row is None):
+                raise StartRefused("that user may not receive mail")
         return Identity(uid, gid, home)
 
     def _fork(self, number: int, identity: Identity, descriptors: list[int]) -> int:
