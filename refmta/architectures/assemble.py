@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from refmta.architectures.architecture import Architecture, CompartmentRow
-from refmta.architectures.configuration import RESERVED, Settings, pool_rules, routing_slice
+from refmta.architectures.configuration import Settings, pool_rules, reserved_ids, routing_slice
 from refmta.processes.plan import ChannelRow, Compartment, Plan
 from refmta.processes.pool import PoolSlice
 from refmta.protocol.routing import VIRTUAL_OWNER
@@ -48,8 +48,7 @@ def assemble(architecture: Architecture, settings: Settings, *, root: bool) -> A
     }
     manifest = {
         "rootless": not root,
-        "first_uid": 1000,
-        "reserved": [base, base + RESERVED],
+        "reserved": reserved_ids(configuration),
         "users": users,
         "compartments": [
             {

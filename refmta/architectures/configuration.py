@@ -27,6 +27,8 @@ UserId = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 FIRST_UID = 1_900_000_000
 #: How many ids from there are reserved.
 RESERVED = 1000
+#: Debian Policy 9.2.2: system users; 60000 to 65535 are Debian's own, `nobody` and "no id".
+SYSTEM_IDS = ((0, 1000), (60_000, 65_536))
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})\Z")
 
 
@@ -285,8 +287,14 @@ def routing_slice(configuration: Configuration) -> resolve.Slice:
         literals=tuple(_literal(address) for address, _ in map(parse_listen, configuration.listen)),
         separator=configuration.separator,
         users=tuple(configuration.users),
-        reserved=(configuration.first_uid, configuration.first_uid + RESERVED),
+        reserved=reserved_ids(configuration),
     )
+
+
+def reserved_ids(configuration: Configuration) -> tuple[tuple[int, int], ...]:
+    """Ranges of user ids whose accounts receive no mail, however they are asked for."""
+    base = configuration.first_uid
+    return (*SYSTEM_IDS, (base, base + RESERVED))
 
 
 def _literal(address: str) -> str:

@@ -8,6 +8,7 @@ compared octet for octet.  Exit 1 if one is missing, altered or there twice.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -29,7 +30,7 @@ from rich.markup import escape
 from refmta.architectures.configuration import FIRST_UID, Settings, load
 from refmta.cli import ps
 from refmta.cli.operator import UnreachableError, ask
-from refmta.cli.options import architecture_option
+from refmta.cli.options import EX_FINDING, architecture_option, json_option
 from refmta.wire.messages import Ask
 
 PATIENCE_S = 30.0
@@ -62,6 +63,8 @@ class Stage:
     process: subprocess.Popen[bytes] | None = None
     kept: dict[str, bytes] = field(default_factory=dict)
     places: dict[str, Path] = field(default_factory=dict)
+    #: Found once and equal, when the account was made.
+    delivered: int = 0
 
     @property
     def log(self) -> Path:
@@ -156,29 +159,36 @@ class Stage:
             stored = copies[0].read_bytes()
             if not stored.endswith(letter.replace(b"\r\n", b"\n")):
                 raise StoryFailedError(f"message {token} was altered")
+            self.delivered += 1
 
 
 @click.command()
 @architecture_option
 @click.option("--keep", is_flag=True, help="Leave the directory behind, to look at.")
-def demo(name: str, keep: bool) -> None:
+@json_option
+def demo(name: str, keep: bool, as_json: bool) -> None:
     """Start a mail server, move real mail, kill it in the middle, and count what is left."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, quiet=as_json)
     directory = Path(tempfile.mkdtemp(prefix="refmta-demo-"))
     directory.chmod(0o755)
     stage = Stage(directory, name, console, load(_configuration(directory)))
+    failure = ""
     try:
         for chapter in (_start, _deliver, _kill_enqueue, _kill_qmgr, _kill_all, _judge, _stop):
             chapter(stage)
     except StoryFailedError as error:
-        console.print(f"[bold red]FAILED[/] {escape(str(error))}")
-        sys.exit(1)
+        failure = str(error)
+        console.print(f"[bold red]FAILED[/] {escape(failure)}")
     finally:
         stage.end()
+        if as_json:
+            report = {"acknowledged": len(stage.kept), "delivered": stage.delivered}
+            click.echo(json.dumps({**report, "failure": failure}))
         if keep:
             console.print(f"everything is in {directory}")
         else:
             shutil.rmtree(directory, ignore_errors=True)
+    sys.exit(EX_FINDING if failure else 0)
 
 
 def _configuration(directory: Path) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
 import click
 
+from refmta.cli.options import json_option
 from refmta.wire.address import is_domain
 
 TEMPLATE = """\
@@ -27,7 +29,8 @@ mailboxes = ["postmaster"]     # kept below {spool}/mail
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False), required=False)
 @click.option("--system", is_flag=True, help="For the whole machine: /etc/refmta.toml, port 25.")
 @click.option("--domain", default="", help="The domain that receives mail.")
-def init(directory: Path | None, system: bool, domain: str) -> None:
+@json_option
+def init(directory: Path | None, system: bool, domain: str, as_json: bool) -> None:
     """Write a configuration into DIRECTORY (or, with --system, into /etc)."""
     if system == (directory is not None):
         raise click.UsageError("give a DIRECTORY, or --system")
@@ -47,6 +50,9 @@ def init(directory: Path | None, system: bool, domain: str) -> None:
         spool="/var/spool/refmta" if system else "spool",
     )
     path.write_text(text)
+    if as_json:
+        click.echo(json.dumps({"wrote": str(path)}))
+        return
     click.echo(f"wrote {path}; next: refmta check -c {path} && refmta serve -c {path}")
 
 

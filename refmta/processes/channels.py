@@ -26,7 +26,15 @@ from collections import deque
 import trio
 
 from refmta.patterns.trust_partitioning import Border, ChannelBroken, Received, close_all
-from refmta.wire.frame import MAX_DESCRIPTORS, MESSAGE, OCTETS, Assembler, FrameError, encode_header
+from refmta.wire.frame import (
+    MAX_DESCRIPTORS,
+    MESSAGE,
+    OCTETS,
+    Assembler,
+    FrameError,
+    check_header,
+    encode_header,
+)
 from refmta.wire.messages import Message, encode_message
 
 #: Octets per read: one full body frame, or some hundred small messages.
@@ -105,7 +113,9 @@ class SocketChannel:
     async def receive(self) -> list[Received]:
         while True:
             try:
-                octets, ancillary, flags, _ = self._socket.recvmsg(READ_OCTETS, _ANCILLARY)
+                octets, ancillary, flags, _ = self._socket.recvmsg(
+                    READ_OCTETS, _ANCILLARY, socket.MSG_CMSG_CLOEXEC
+                )
             except BlockingIOError:
                 try:
                     await trio.lowlevel.wait_readable(self._socket)
@@ -193,12 +203,16 @@ class LocalChannel:
         self._held.append(Received(message, b"", descriptors))
 
     def post_octets(self, octets: bytes) -> None:
+        if not self._border.says.octets:
+            raise ValueError("octets are not allowed on this channel")
+        check_header(OCTETS, 0, len(octets))
         self._held.append(Received(None, octets))
 
     async def flush(self) -> None:
         await trio.lowlevel.checkpoint()
         peer = self._peer
         if peer is None or self._closed or peer._closed:
+            self._discard(self._held)
             raise ChannelBroken("the peer is gone")
         peer._inbox += self._held
         self._held = []
@@ -216,12 +230,16 @@ class LocalChannel:
 
     def close(self) -> None:
         self._closed = True
-        for each in (*self._held, *self._inbox):
-            close_all(each.descriptors)
-        self._held, self._inbox = [], []
+        self._discard(self._held)
+        self._discard(self._inbox)
         self._arrived.set()
         if self._peer is not None:
             self._peer._arrived.set()
+
+    def _discard(self, items: list[Received]) -> None:
+        for each in items:
+            close_all(each.descriptors)
+        items.clear()
 
 
 def socket_pair() -> tuple[socket.socket, socket.socket]:

@@ -27,6 +27,7 @@ MAX_REQUEST = 4096
 MAX_DESCRIPTORS = 16
 _HEAD = struct.Struct("!cQ")
 _VALUE = struct.Struct("!i")
+_KILL_OCTETS = _HEAD.size + _VALUE.size
 
 
 class StartRefused(Exception):
@@ -107,9 +108,10 @@ class Children:
             kind, token = _HEAD.unpack_from(octets)
             if kind == b"S":
                 self._begin(token, octets[_HEAD.size :], descriptors)
-            elif kind == b"K" and token in self._by_token:
+            elif kind == b"K" and token in self._by_token and len(octets) == _KILL_OCTETS:
                 number = _VALUE.unpack_from(octets, _HEAD.size)[0]
-                signal.pidfd_send_signal(self._by_token[token], number)
+                with contextlib.suppress(OSError):  # no such signal
+                    signal.pidfd_send_signal(self._by_token[token], number)
         finally:
             for each in descriptors:
                 os.close(each)

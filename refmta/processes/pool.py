@@ -110,7 +110,11 @@ async def work(pooled: Pooled, configuration: bytes, control: Channel) -> None:
                             side = border(pooled.role, link.port)
                             channels[link.port] = adopt(item.descriptors[0], side)
                         case Session() as session:
-                            connection = socket.socket(fileno=item.descriptors[0])
+                            # Told, not asked: finding out costs three system calls a session.
+                            family = socket.AF_INET6 if ":" in session.client else socket.AF_INET
+                            connection = socket.socket(
+                                family, socket.SOCK_STREAM, 0, fileno=item.descriptors[0]
+                            )
                             conversation = pooled.converse(
                                 connection, session.client, configuration, channels, log
                             )

@@ -7,8 +7,8 @@ compartment's number, one descriptor, and for a delivery agent the name of a rec
 Rules that hold whatever the supervisor asks:
 - a compartment runs as the user that the manifest gives it, and executes what the manifest says;
 - a delivery agent runs as a user found in the table that the spawner has read itself (the
-  manifest's users, then the machine's), never as user 0, a system user below `first_uid`, or the
-  user of a compartment;
+  manifest's users, then the machine's), never as user 0, a system user, or the user of a
+  compartment;
 - groups, gid, uid are set in this order, checked, and only then is the program executed; it
   inherits standard error and the one descriptor, and dies with the spawner.
 
@@ -75,8 +75,7 @@ class Spawner:
     def __init__(self, manifest: dict[str, Any], inherited: list[int]) -> None:
         self._compartments: list[dict[str, Any]] = manifest["compartments"]
         self._users: dict[str, dict[str, Any]] = manifest["users"]
-        self._first_uid: int = manifest["first_uid"]
-        self._reserved = range(*manifest["reserved"])
+        self._reserved = [range(low, high) for low, high in manifest["reserved"]]
         self._rootless: bool = manifest["rootless"]
         self._inherited = inherited
         self._children: Children | None = None
@@ -147,7 +146,7 @@ class Spawner:
             except (KeyError, ValueError):
                 raise StartRefused("no such user") from None
             uid, gid, home = entry.pw_uid, entry.pw_gid, entry.pw_dir
-            if uid < self._first_uid:
+            if any(uid in ids for ids in self._reserved):
                 raise StartRefused("a system user receives no mail")
         if self._rootless:
             if row is None and uid != os.getuid():
@@ -155,7 +154,7 @@ class Spawner:
             return Identity(None, None, home)
         owners = {each[kind] for each in self._compartments for kind in ("uid", "gid")}
         for number in (uid, gid):  # the group, too: that of qmgr opens the queue
-            if number == 0 or number in owners or (number in self._reserved and row is None):
+            if number == 0 or number in owners:
                 raise StartRefused("that user may not receive mail")
         return Identity(uid, gid, home)
 

@@ -48,6 +48,9 @@ ACTIVE = 2000
 LOADED_AT_ONCE = 100
 #: Most deliveries in flight per agent.
 WINDOW = 64
+#: Most messages in memory that wait for one agent: a user whose agent hangs keeps his own mail
+#: waiting, on disk, and nobody else's.
+SHARE = ACTIVE // 4
 #: Agents that a message may outlive before it is deferred.
 LOSSES = 3
 #: Routes kept, and for how long: a user who is removed gets mail no longer than this.
@@ -86,6 +89,8 @@ class Agent:
     backlog: deque[tuple[Active, int]] = field(default_factory=deque)
     flying: dict[int, tuple[Active, int]] = field(default_factory=dict)
     wanted: bool = False
+    #: Queue ids of messages beyond the share; they wait on disk.
+    parked: deque[str] = field(default_factory=deque)
 
 
 @dataclass(slots=True)
@@ -197,6 +202,7 @@ class Qmgr:
         for active, index in backlog:
             self._settle(active, index, "deferred", "4.3.5", refusal.text)
             self._rest(active)
+        self._unpark(agent)
 
     # -- one message's way ------------------------------------------------------------------------
 
@@ -270,8 +276,28 @@ class Qmgr:
             self._resolve(active, index)
             if active.state.gone:
                 return
-        self._dispatch(active)
-        self._rest(active)
+        if not self._parked(active):
+            self._dispatch(active)
+            self._rest(active)
+        self._close(active)  # whoever needs it again opens it again: descriptors are few
+
+    def _parked(self, active: Active) -> bool:
+        """Whether a message goes back to the disk because its agent has its share already."""
+        if delivery.with_status(active.state, delivery.Status.IN_FLIGHT):
+            return False
+        for index in delivery.to_dispatch(active.state):
+            target = active.state.recipients[index].target
+            agent = self._agent(target.user) if target is not None else None
+            if agent is not None and len(agent.backlog) >= SHARE:
+                agent.parked.append(active.envelope.queue_id)
+                self.active.pop(active.envelope.queue_id, None)
+                return True
+        return False
+
+    def _unpark(self, agent: Agent) -> None:
+        """Bring back as many as the agent has room for."""
+        for _ in range(min(len(agent.parked), SHARE - len(agent.backlog))):
+            self.incoming.append(agent.parked.popleft())
 
     def _resolve(self, active: Active, index: int) -> None:
         address = active.state.recipients[index].address
@@ -309,7 +335,8 @@ class Qmgr:
                 continue  # it was held or freed meanwhile; whoever loads it asks again
             if targets:
                 self._step(active, delivery.Expanded(index, targets, int(time.time())))
-                self._dispatch(active)
+                if not self._parked(active):
+                    self._dispatch(active)
             else:
                 kind: delivery.OutcomeKind = "failed" if answer.code >= 500 else "deferred"
                 self._settle(active, index, kind, answer.enhanced, answer.text)
@@ -336,6 +363,8 @@ class Qmgr:
             active, index = agent.backlog.popleft()
             if not active.state.gone:
                 self._hand_over(agent, agent.channel, active, index)
+        if agent.parked and len(agent.backlog) < SHARE // 2:
+            self._unpark(agent)
 
     def _hand_over(self, agent: Agent, channel: Channel, active: Active, index: int) -> None:
         recipient = active.state.recipients[index]

@@ -40,9 +40,8 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     literals: tuple[str, ...] = ()
     separator: str = "+"
     users: tuple[str, ...] = ()
-    #: Whose passwd entries may receive: ids from here on, below the reserved ones.
-    first_uid: int = 1000
-    reserved: tuple[int, int] = (0, 0)
+    #: Whose passwd entries receive no mail: system users, `nobody` and its kin, compartments.
+    reserved: tuple[tuple[int, int], ...] = ()
 
 
 def table(config: Slice) -> routing.Table:
@@ -73,7 +72,6 @@ class Users:
 
     def __init__(self, config: Slice) -> None:
         self._named = frozenset(config.users)
-        self._first_uid = config.first_uid
         self._reserved = config.reserved
 
     def __call__(self, name: str) -> bool:
@@ -83,8 +81,7 @@ class Users:
             uid = pwd.getpwnam(name).pw_uid
         except (KeyError, ValueError):
             return False
-        low, high = self._reserved
-        return uid >= self._first_uid and not low <= uid < high
+        return not any(low <= uid < high for low, high in self._reserved)
 
 
 class Resolve:

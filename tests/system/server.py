@@ -28,8 +28,6 @@ class Server:
     port: int
     config: Path
     process: subprocess.Popen[bytes] | None = None
-    #: Where the package under test is taken from; a mutant's copy in negative controls.
-    source: Path | None = None
     begun: int = 0
 
     @property
@@ -44,14 +42,11 @@ class Server:
         return [sys.executable, "-m", "refmta.cli.main", *arguments]
 
     def start(self, *, wait: bool = True) -> None:
-        environment = {**os.environ}
-        if self.source is not None:
-            environment["PYTHONPATH"] = str(self.source)
         self.begun = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command("serve", "-c", str(self.config)),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 cwd=self.directory,
             )  # fmt: skip
         if wait:
@@ -83,7 +78,7 @@ class Server:
 
     def _ours(self, proc: Path) -> bool:
         """stderr is our log: the one thing that every process of the server inherits."""
-        return os.readlink(proc / "fd" / "2") == str(self.log)
+        return str((proc / "fd" / "2").readlink()) == str(self.log)
 
     def serving(self) -> bool:
         """Whether all compartments are ready, since the last `start`; from the log, not by `ps`,
@@ -94,7 +89,7 @@ class Server:
             raise AssertionError(f"the server does not start:\n{self.log.read_text()}")
         return b'"event":"serving"' in self.log.read_bytes()[self.begun :]
 
-    # -- the operator's commands ---------------------------------------------------------------------
+    # -- the operator's commands ------------------------------------------------------------------
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -113,7 +108,7 @@ class Server:
         done = self.run("queue", "list", "--json")
         return json.loads(done.stdout)["messages"]
 
-    # -- mail ------------------------------------------------------------------------------------------
+    # -- mail -------------------------------------------------------------------------------------
 
     def maildir(self, user: str, domain: str = "example.org") -> Path:
         """Where mail for a recipient arrives."""
@@ -150,7 +145,6 @@ def server(
     *,
     users: tuple[str, ...] = ("ada", "bob"),
     extra: str = "",
-    source: Path | None = None,
     start: bool = True,
 ) -> Iterator[Server]:
     """A server for example.org with these users: as root each has a user id of its own, else they
@@ -168,7 +162,7 @@ def server(
     lines += _recipients(directory, users)
     config = directory / "refmta.toml"
     config.write_text("\n".join(lines) + "\n" + extra)
-    running = Server(directory, port, config, source=source)
+    running = Server(directory, port, config)
     try:
         if start:
             running.start()

@@ -1,0 +1,103 @@
+"""The pool's parent, without processes: who waits is woken, and what counts as one client."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+import trio
+
+from refmta.patterns.trust_partitioning import border
+from refmta.processes.channels import SocketChannel, socket_channels, socket_pair
+from refmta.processes.children import parse_report
+from refmta.processes.pool import Hand, Parent, Pooled, network
+from refmta.roles import smtpd
+
+POOLED = Pooled(role="smtpd", servers=("enqueue", "resolve"), converse=smtpd.converse)
+
+
+@pytest.mark.parametrize(
+    ("client", "counts_as"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::9", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.1", "::/64"),
+    ],
+)
+def test_a_client_is_an_ipv4_address_or_an_ipv6_network(client, counts_as):
+    assert network(client) == counts_as
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    requests, template = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    requests.setblocking(False)
+    with requests, template:
+        yield requests, template
+
+
+async def test_everybody_who_waits_for_a_change_is_woken_by_it(sockets):
+    """An accept for each listening socket, and one for each worker that is to end: the first
+    version woke only the one that had come last, and the server accepted no more.
+    """
+    supervisor, other = socket_channels(border("compartment", "supervisor"))
+    woken: list[str] = []
+    state = {"free": False}
+    async with trio.open_nursery() as nursery:
+        parent = Parent(POOLED, sockets[0], supervisor, nursery, template=1)
+
+        async def wait(name: str) -> None:
+            await parent._until(lambda: state["free"])
+            woken.append(name)
+
+        near, far = socket_pair()
+        hand = Hand(1, SocketChannel(near, border("pool", "worker")))
+        parent.hands[1] = hand
+        for name in ("IPv4", "IPv6"):
+            nursery.start_soon(wait, name)
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(parent._end, hand)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(wait, "later")
+        await trio.testing.wait_all_tasks_blocked()
+        parent._gone(hand)
+        await trio.testing.wait_all_tasks_blocked()
+        assert woken == []
+        state["free"] = True
+        parent.changed.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(woken) == ["IPv4", "IPv6", "later"]
+    for each in (supervisor, other, far):
+        each.close()
+
+
+async def test_a_worker_that_ignores_its_retirement_is_killed_after_its_grace(
+    sockets, autojump_clock
+):
+    requests, template = sockets
+    supervisor, other = socket_channels(border("compartment", "supervisor"))
+    async with trio.open_nursery() as nursery:
+        parent = Parent(POOLED, requests, supervisor, nursery, template=1)
+        near, far = socket_pair()
+        hand = Hand(1, SocketChannel(near, border("pool", "worker")))
+        parent.hands[1] = hand
+        parent.pool.born(1, trio.current_time())
+        parent._retire(hand)
+        parent._retire(hand)  # told twice, killed once
+        assert far.recv(1) == b""
+        assert parent.pool.hand_out(trio.current_time()) is None
+    template.setblocking(False)
+    assert template.recv(100)[:1] == b"K"
+    with pytest.raises(BlockingIOError):
+        template.recv(100)
+    for each in (supervisor, other, far):
+        each.close()
+
+
+def test_reports_have_three_kinds():
+    with pytest.raises(ValueError):
+        parse_report(b"K" + bytes(12))
