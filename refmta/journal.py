@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 
 _encode = msgspec.json.Encoder().encode
-#: Longer texts are cut, and so are longer lines: a write of more could mix with another's.
+#: Longer texts are cut, and longer lines too: a write of more could mix with another's.
 TEXT_LETTERS = 1500
 LINE_OCTETS = 4000
 
@@ -49,22 +49,23 @@ class Journal:
         self._write("critical", event, fields)
 
     def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
-        fields = {name: _cut(value) for name, value in fields.items()}
-        time = datetime.now(UTC).isoformat(timespec="milliseconds")
-        if self._terminal:
-            line = _readable(time, self._role, level, event, fields)
-        else:
-            head: dict[str, object] = {"time": time, "role": self._role, "pid": self._pid}
-            if level:
-                head["level"] = level
-            line = _encode({**head, "event": event, **fields})
-        line = _escape(line)
-        if len(line) > LINE_OCTETS:
-            line = line[:LINE_OCTETS] + b"..."
+        line = self._line(level, event, {name: _cut(value) for name, value in fields.items()})
+        if len(line) > LINE_OCTETS:  # what is left must be a line that a program can read
+            cut = line[:TEXT_LETTERS].decode("ascii")
+            line = self._line(level, event, {"queue_id": _cut(fields.get("queue_id")), "cut": cut})
         try:
             os.write(self._descriptor, line + b"\n")
         except OSError:
             return  # a log that can't be written must not stop the mail
+
+    def _line(self, level: str, event: str, fields: dict[str, object]) -> bytes:
+        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        if self._terminal:
+            return _escape(_readable(time, self._role, level, event, fields))
+        head: dict[str, object] = {"time": time, "role": self._role, "pid": self._pid}
+        if level:
+            head["level"] = level
+        return _escape(_encode({**head, "event": event, **fields}))
 
 
 def journal(role: str, *, terminal: bool = False, descriptor: int = 2) -> Journal:

@@ -48,16 +48,22 @@ class Worker:
 
 @dataclass(slots=True)
 class Pool:
-    """The parent's books.  Every method that hands out or takes back keeps the claim."""
+    """The parent's books.  Every method that hands out or takes back keeps the claim.
+
+    `_idle` is a stack of workers that may be free; one that is no longer is dropped when it comes
+    to the top, so that handing out costs the same for two workers and for two thousand.
+    """
 
     rules: Rules
     workers: dict[int, Worker] = field(default_factory=dict)
+    _idle: list[int] = field(default_factory=list)
 
     def born(self, number: int, now_s: float) -> None:
         """A worker was made.  Raises ValueError beyond the cap."""
         if not self.may_grow():
             raise ValueError("the pool is full")
         self.workers[number] = Worker(born_s=now_s, idle_since_s=now_s)
+        self._idle.append(number)
 
     def gone(self, number: int) -> None:
         """A worker has ended; only now its place is free."""
@@ -67,29 +73,29 @@ class Pool:
         """Whether one more worker may live."""
         return len(self.workers) < self.rules.max_workers
 
+    def has_free(self, now_s: float) -> bool:
+        """Whether `hand_out` would find a worker."""
+        while self._idle and not self._may_serve(self._idle[-1], now_s):
+            self._idle.pop()
+        return bool(self._idle)
+
     def hand_out(self, now_s: float) -> int | None:
         """The worker that gets the next session, marked busy; None if none may.
 
         The one that was idle last: its memory is warm, and the others grow old enough to go.
         """
-        usable = [
-            number for number, worker in self.workers.items() if self._may_serve(worker, now_s)
-        ]
-        if not usable:
+        if not self.has_free(now_s):
             return None
-        number = max(usable, key=lambda each: self.workers[each].idle_since_s)
+        number = self._idle.pop()
         worker = self.workers[number]
         worker.busy, worker.uses = True, worker.uses + 1
         return number
-
-    def has_free(self, now_s: float) -> bool:
-        """Whether `hand_out` would find a worker."""
-        return any(self._may_serve(worker, now_s) for worker in self.workers.values())
 
     def take_back(self, number: int, now_s: float) -> None:
         """Its session has ended."""
         worker = self.workers[number]
         worker.busy, worker.idle_since_s = False, now_s
+        self._idle.append(number)
 
     def retire(self, number: int) -> None:
         """It gets no more sessions."""
@@ -107,8 +113,11 @@ class Pool:
             if now_s - self.workers[number].idle_since_s >= self.rules.max_idle_s
         ]
 
-    def _may_serve(self, worker: Worker, now_s: float) -> bool:
-        return not worker.busy and not worker.retired and not self._spent(worker, now_s)
+    def _may_serve(self, number: int, now_s: float) -> bool:
+        worker = self.workers.get(number)
+        if worker is None or worker.busy or worker.retired:
+            return False
+        return not self._spent(worker, now_s)
 
     def _spent(self, worker: Worker, now_s: float) -> bool:
         rules = self.rules

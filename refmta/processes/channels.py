@@ -37,8 +37,9 @@ from refmta.wire.frame import (
 )
 from refmta.wire.messages import Message, encode_message
 
-#: Octets per read: one full body frame, or some hundred small messages.
-READ_OCTETS = 256 * 1024 + 4096
+#: Octets per read: some tens of small messages; after a read that was full, a whole body frame.
+READ_OCTETS = 8 * 1024
+LARGE_READ_OCTETS = 256 * 1024 + 4096
 #: A read of this size means that more is coming: let others run.
 YIELD_OCTETS = 64 * 1024
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
@@ -47,13 +48,16 @@ _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 class SocketChannel:
     """A channel over one end of a socketpair (AF_UNIX, stream), which it takes over."""
 
-    __slots__ = ("_assembler", "_border", "_inbox", "_lock", "_outbox", "_socket")
+    __slots__ = (
+        "_assembler", "_border", "_inbox", "_lock", "_outbox", "_read_octets", "_socket"
+    )  # fmt: skip
 
     def __init__(self, end: socket.socket, border: Border) -> None:
         end.setblocking(False)
         self._socket = end
         self._border = border
         self._assembler = Assembler()
+        self._read_octets = READ_OCTETS
         self._inbox: deque[int] = deque()
         #: Octets to write, and the descriptors that go with their first octet.
         self._outbox: deque[tuple[bytearray, list[int]]] = deque()
@@ -114,7 +118,7 @@ class SocketChannel:
         while True:
             try:
                 octets, ancillary, flags, _ = self._socket.recvmsg(
-                    READ_OCTETS, _ANCILLARY, socket.MSG_CMSG_CLOEXEC
+                    self._read_octets, _ANCILLARY, socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
                 try:
@@ -130,6 +134,8 @@ class SocketChannel:
             except FrameError as error:
                 self.close()
                 raise ChannelBroken(str(error)) from error
+            full = len(octets) >= READ_OCTETS
+            self._read_octets = LARGE_READ_OCTETS if full else READ_OCTETS
             if len(octets) >= YIELD_OCTETS:
                 await trio.lowlevel.checkpoint()
             if received:

@@ -58,6 +58,8 @@ from refmta.wire.reply import reply
 
 #: Time for a retired worker to go by itself.
 GRACE_S = 5.0
+#: How long a connection waits for a busy worker before a new one is made for it.
+PATIENCE_S = 0.01
 #: Pause after an accept that failed for want of descriptors.
 ACCEPT_PAUSE_S = 0.1
 TOO_MANY = reply(421, "4.7.0", "too many connections from your address").encode()
@@ -199,6 +201,7 @@ class Parent:
     clients: Counter[str] = field(default_factory=Counter)
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     dirty: list[Channel] = field(default_factory=list)
+    crowded: bool = False
     changed: trio.Event = field(default_factory=trio.Event)
     listeners: list[trio.CancelScope] = field(default_factory=list)
     journal: Journal = field(default_factory=lambda: journal("pool", terminal=os.isatty(2)))
@@ -301,7 +304,8 @@ class Parent:
         while True:
             number = self.pool.hand_out(trio.current_time())
             if number is None and self._may_fork():
-                self._fork()
+                if not await self._worth_waiting():
+                    self._fork()
                 continue
             if number is None:
                 await self._until(self._has_room)
@@ -313,6 +317,21 @@ class Parent:
             with contextlib.suppress(ChannelBroken):  # the client sees a close, and comes again
                 await hand.control.flush()
             return
+
+    async def _worth_waiting(self) -> bool:
+        """Whether a busy worker becomes free sooner than a new one would be made.
+
+        A client that says QUIT and comes back is here before its worker has reported; without
+        this there would soon be twice the workers that are needed.  Once the wait was in vain,
+        nobody waits until some worker has become free.
+        """
+        if self.crowded or not self.pool.workers:
+            return False
+        with trio.move_on_after(PATIENCE_S):
+            await self._until(lambda: self.pool.has_free(trio.current_time()))
+            return True
+        self.crowded = True
+        return False
 
     def _has_room(self) -> bool:
         return self.pool.has_free(trio.current_time()) or self._may_fork()
@@ -369,6 +388,7 @@ class Parent:
             self.clients[hand.client] -= 1
             hand.client = ""
             self.pool.take_back(hand.number, trio.current_time())
+            self.crowded = False
             if hand.stale:
                 self._retire(hand)
             self.changed.set()

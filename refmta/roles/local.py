@@ -102,7 +102,7 @@ class Local:
             staged = self._stage(deliver, chunk.envelope)
             try:
                 staged.write(self._heading(chunk.envelope, deliver) + maildir.stored(content))
-            except OSError:
+            except (OSError, ValueError):
                 staged.discard()
                 raise
             group.append(Ready(deliver, staged))

@@ -183,8 +183,9 @@ class Qmgr:
         agent.channel = None
         flying = list(agent.flying.values())
         agent.flying.clear()
-        for active, index in flying:
+        for active in dict.fromkeys(active for active, _ in flying):
             active.losses += 1
+        for active, index in flying:
             self._step(active, delivery.AgentLost((index,)))
             if active.losses >= LOSSES:
                 text = "the delivery agent ended without an answer"
@@ -229,6 +230,8 @@ class Qmgr:
                 continue
 
     def _load(self, queue_id: str, *, resting: bool = False) -> None:
+        if queue_id in self.active:  # the operator was faster than its agent's turn
+            return
         try:
             loaded = chunks.load(self.disk, queue_id)
         except FileNotFoundError:
@@ -403,7 +406,7 @@ class Qmgr:
             return
         active, index = flying
         if outcome.kind == "damaged":
-            self._set_aside(active.envelope.queue_id, outcome.text)
+            self._look_again(active, index, outcome.text)
             return
         self._settle(active, index, outcome.kind, outcome.enhanced, outcome.text)
         self._dispatch(active)
@@ -505,6 +508,17 @@ class Qmgr:
                 await self.rescheduled.wait()
 
     # -- trouble ----------------------------------------------------------------------------------
+
+    def _look_again(self, active: Active, index: int, text: str) -> None:
+        """One agent says that a chunk is damaged.  It may be seized, and the chunk others' too."""
+        try:
+            chunks.examine(self.disk, active.envelope.queue_id)
+        except ChunkError as error:
+            self._set_aside(active.envelope.queue_id, str(error))
+        except OSError as error:
+            text = os.strerror(error.errno or 0)
+        self._settle(active, index, "deferred", "4.3.0", text)
+        self._rest(active)
 
     def _set_aside(self, queue_id: str, reason: str) -> None:
         active = self.active.get(queue_id)

@@ -45,8 +45,9 @@ from refmta.wire.messages import (
 )
 from refmta.wire.reply import reply
 
-#: Octets read from the client at a time.
-READ_OCTETS = 64 * 1024
+#: Octets read from the client at a time: commands, or a small message; then content.
+READ_OCTETS = 8 * 1024
+CONTENT_OCTETS = 64 * 1024
 #: Content that may wait in the channel before it is pushed out.
 HELD_OCTETS = 128 * 1024
 #: Phases in which an answer of resolve or enqueue is on its way.
@@ -193,7 +194,7 @@ class Conversation:
         try:
             # Waiting comes first: a client that waits for our reply has sent nothing yet.
             await trio.lowlevel.wait_readable(self.connection)
-            octets = self.connection.recv(READ_OCTETS)
+            octets = self.connection.recv(READ_OCTETS if self._interruptible else CONTENT_OCTETS)
         except BlockingIOError:
             return None
         except OSError:

@@ -4,6 +4,8 @@ Exhaustive: one small chunk, cut at every octet, and with every bit flipped; two
 every octet for the reader.  Sampled (Hypothesis): envelopes, contents, splits, marks.
 """
 
+from hashlib import blake2b
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,8 +100,6 @@ def test_a_wrong_order_is_refused_at_once(octets):
 def test_a_chunk_of_another_version_is_refused():
     body = bytearray(CHUNK[: -(5 + CAPS[b"E"])])
     body[5] = 9
-    from hashlib import blake2b
-
     digest = blake2b(body, digest_size=16).digest()
     octets = bytes(body) + record(b"E", len(body).to_bytes(8, "big") + digest)
     with pytest.raises(ChunkError, match="version"):
