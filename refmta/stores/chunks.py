@@ -70,33 +70,39 @@ def chunk_path(queue_id: str) -> str:
 class Draft:
     """A chunk being written: turns an envelope and pieces of content into disk operations.
 
-    Pieces are gathered until `gather` octets lie ready, so that a small message costs one write,
-    and a large one no more memory than a block.
+    Pieces are gathered into one record until `gather` octets lie ready, so that a small message
+    costs one write, and a large one neither more memory than a block nor a record per piece.
     """
 
-    __slots__ = ("_created", "_gather", "_pending", "_seal", "octets", "path")
+    __slots__ = ("_content", "_created", "_gather", "_gathered", "_head", "_seal", "octets", "path")
 
     def __init__(self, envelope: Envelope, gather: int = MAX_BLOCK) -> None:
         self.path = chunk_path(envelope.queue_id)
         self.octets = 0  # of content
         self._gather = gather
-        self._pending = [encode_envelope(envelope)]
+        self._head = encode_envelope(envelope)
+        self._content: list[bytes] = []
+        self._gathered = 0
         self._seal = Seal()
         self._created = False
 
     def add(self, content: bytes) -> list[Op]:
         """A piece of content, at most MAX_BLOCK octets."""
-        self._pending.append(record(b"B", content))
+        ops = self._write() if self._gathered + len(content) > MAX_BLOCK else []
+        self._content.append(content)
+        self._gathered += len(content)
         self.octets += len(content)
-        return self._write() if sum(map(len, self._pending)) >= self._gather else []
+        return ops + self._write() if self._gathered >= self._gather else ops
 
     def finish(self) -> list[Op]:
         """What is left to write, the end record last."""
         return self._write(final=True)
 
     def _write(self, *, final: bool = False) -> list[Op]:
-        data = b"".join(self._pending)
-        self._pending.clear()
+        data = self._head
+        if self._content:
+            data += record(b"B", b"".join(self._content))
+        self._head, self._content, self._gathered = b"", [], 0
         self._seal.update(data)
         if final:
             data += self._seal.end_record()
