@@ -44,7 +44,8 @@ def stores() -> list[Control]:
         ("chunks: end record skipped", "chunks", "acknowledged_present", ONE, [
             ("            data += self._seal.end_record()", "            __mutant_ran__()")]),
         ("chunks: recovery keeps a torn chunk", "chunks", "visible_is_complete", FINELY, [
-            ('            raise ChunkError("no end record: the chunk was cut short")\n        offset',
+            ('            raise ChunkError("no end record: the chunk was cut short")\n'
+             "        offset",
              '            __mutant_ran__()\n            rest = b""\n            break\n'
              "        offset")]),
         ("chunks: a message under another's envelope", "chunks", "visible_is_complete", REMAINS, [

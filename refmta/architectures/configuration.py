@@ -251,6 +251,8 @@ def _users(configuration: Configuration) -> list[str]:
     for name, user in configuration.users.items():
         if not re.fullmatch(r"[a-z0-9_][a-z0-9_.-]{0,31}", name):
             problems.append(f"users: not a user name: {name!r}")
+        if name == routing.VIRTUAL_OWNER:
+            problems.append(f"users.{name}: the name of who owns virtual mailboxes; take another")
         if user.uid in compartments or user.gid in compartments:
             problems.append(f"users.{name}.uid: belongs to a compartment; choose another")
         if not Path(user.home).is_absolute():

@@ -82,6 +82,8 @@ class Enqueue:
     writing: set[str] = field(default_factory=set)
     complete: trio.Event = field(default_factory=trio.Event)
     qmgr: Channel | None = None
+    #: A group's answers are not all with their submitters.
+    answering: bool = False
 
     # -- submitters -------------------------------------------------------------------------------
 
@@ -200,11 +202,13 @@ class Enqueue:
             # Whoever became runnable in this same moment joins the group.
             await trio.lowlevel.checkpoint()
             group, self.group, self.complete = self.group, [], trio.Event()
+            self.answering = True
             await self._commit([each for each in group if each.rejection is None])
             for submission in group:
                 if submission.rejection is not None:
                     self._answer(submission, submission.rejection.refused)
             await self._flush(group)
+            self.answering = False
 
     async def _commit(self, group: list[Submission]) -> None:
         failures = chunks.commit(self.disk, [each.draft for each in group]) if group else {}
@@ -269,10 +273,13 @@ class Enqueue:
             if self.qmgr is not None:
                 self.qmgr.close()
             self.qmgr = linked.channel
-            # What recovery announces may have gone to the former one, or to none.
-            await recovered.wait()
-            names = filter(is_queue_id, chunks.names(self.disk))
-            await self.announce(name for name in names if name not in self.writing)
+            if recovered.is_set():
+                await self.announce_all()
+
+    async def announce_all(self) -> None:
+        """Also after recovery: what it announced may have gone to a qmgr that died, or to none."""
+        names = filter(is_queue_id, chunks.names(self.disk))
+        await self.announce(name for name in names if name not in self.writing)
 
     # -- the journal ------------------------------------------------------------------------------
 
@@ -354,8 +361,9 @@ async def run(context: Context, journal: Journal) -> None:
         context.ready()
         await role.recover()
         recovered.set()
+        await role.announce_all()
         await context.draining.wait()
-        while role.writing or role.group:
+        while role.writing or role.group or role.answering:
             await trio.sleep(0.05)
         nursery.cancel_scope.cancel()
 

@@ -75,6 +75,8 @@ class Users:
         self._reserved = config.reserved
 
     def __call__(self, name: str) -> bool:
+        if name == routing.VIRTUAL_OWNER:  # an account of that name is not he
+            return False
         if name in self._named:
             return True
         try:

@@ -11,7 +11,6 @@ import subprocess
 import time
 
 import pytest
-
 from system.server import server
 
 CALLS = "fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,sendto,sendmsg,link,linkat"

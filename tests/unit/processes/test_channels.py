@@ -51,7 +51,7 @@ def deliver(reference: int) -> Deliver:
 
 
 def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ async def drained(channel: Channel) -> list[Message | bytes]:
     return found
 
 
-# -- what both do -------------------------------------------------------------------------------------
+# -- what both do ---------------------------------------------------------------------------------
 
 
 @both
@@ -280,7 +280,7 @@ async def test_octets_beyond_the_cap_are_the_speakers_mistake(pair: Pair):
     there.close()
 
 
-# -- hostile peers ------------------------------------------------------------------------------------
+# -- hostile peers --------------------------------------------------------------------------------
 
 _HEADER = struct.Struct("!BBI")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import signal
 import socket
@@ -31,7 +32,7 @@ def start(rest: bytes, descriptors: list[int]) -> int:
     if rest == b"fail":
         raise OSError(11, "no more processes")
     if rest == b"count":  # what the server has open, besides what came with this request
-        opened = len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208
+        opened = len(os.listdir("/proc/self/fd")) - 1
         raise StartRefused(f"{opened - len(descriptors)} and {len(descriptors)}")
     pid = os.fork()
     if pid == 0:
@@ -89,10 +90,8 @@ def pipe() -> Iterator[tuple[int, int]]:
     read, write = os.pipe()
     yield read, write
     for each in (read, write):
-        try:
+        with contextlib.suppress(OSError):
             os.close(each)
-        except OSError:
-            pass
 
 
 def test_a_child_is_reported_when_it_starts_and_when_it_ends(requester):

@@ -25,7 +25,6 @@ POOLED = Pooled(role="smtpd", servers=("enqueue", "resolve"), converse=smtpd.con
         ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
         ("2001:db8:1:3::9", "2001:db8:1:3::/64"),
         ("fe80::1%eth0", "fe80::/64"),
-        ("::ffff:192.0.2.1", "::/64"),
     ],
 )
 def test_a_client_is_an_ipv4_address_or_an_ipv6_network(client, counts_as):

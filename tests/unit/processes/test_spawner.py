@@ -18,13 +18,14 @@ from refmta.processes.children import StartRefused
 from refmta.processes.spawner import Identity, Spawner, request
 
 BASE = 1_900_000_000
+#: System users, Debian's own and `nobody`, compartments.
+RESERVED = [[0, 1000], [60_000, 65_536], [BASE, BASE + 1000]]
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
     return {
         "rootless": False,
-        "first_uid": 1000,
-        "reserved": [BASE, BASE + 1000],
+        "reserved": RESERVED,
         "users": {
             "ada": {"uid": 5000, "gid": 5001, "home": "/home/ada"},
             "virtual": {"uid": BASE + 50, "gid": BASE + 50, "home": "/spool/mail"},
@@ -58,11 +59,13 @@ def test_a_user_of_the_machine_is_looked_up_by_the_spawner_itself(monkeypatch):
         identity(2, "stranger")
 
 
-@pytest.mark.parametrize("uid", [0, BASE, BASE + 1, BASE + 2, BASE + 50, BASE + 999])
-@pytest.mark.parametrize("kind", ["uid", "gid"])
-def test_no_row_of_the_machine_makes_anybody_root_or_one_of_us(monkeypatch, uid, kind):
-    ids = {"uid": 6000, "gid": 6000, kind: uid}
-    entry = pwd.struct_passwd(("mole", "x", ids["uid"], ids["gid"], "", "/", ""))
+@pytest.mark.parametrize(
+    ("uid", "gid"),
+    [(each, 6000) for each in (0, 1, 999, 65_534, BASE, BASE + 1, BASE + 50, BASE + 999)]
+    + [(6000, each) for each in (0, BASE, BASE + 1, BASE + 2)],
+)
+def test_no_row_of_the_machine_makes_anybody_root_a_system_user_or_one_of_us(monkeypatch, uid, gid):
+    entry = pwd.struct_passwd(("mole", "x", uid, gid, "", "/", ""))
     monkeypatch.setattr(pwd, "getpwnam", lambda _: entry)
     with pytest.raises(StartRefused):
         identity(2, "mole")
@@ -81,9 +84,9 @@ def test_without_root_only_its_own_mailboxes_can_be_written(monkeypatch):
     own = pwd.struct_passwd(("me", "x", os.getuid(), 0, "", "/home/me", ""))
     other = pwd.struct_passwd(("you", "x", os.getuid() + 1, 0, "", "/home/you", ""))
     monkeypatch.setattr(pwd, "getpwnam", {"me": own, "you": other}.__getitem__)
-    assert identity(2, "me", rootless=True, first_uid=0) == Identity(None, None, "/home/me")
+    assert identity(2, "me", rootless=True, reserved=[]) == Identity(None, None, "/home/me")
     with pytest.raises(StartRefused, match="without root"):
-        identity(2, "you", rootless=True, first_uid=0)
+        identity(2, "you", rootless=True, reserved=[])
 
 
 def test_a_request_carries_a_number_and_a_name():

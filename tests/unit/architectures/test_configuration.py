@@ -1,0 +1,247 @@
+"""The configuration: what is right is read as it stands, what is wrong is named with its place."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refmta.architectures import configuration
+from refmta.architectures.configuration import (
+    Configuration,
+    ConfigurationError,
+    Limits,
+    Pool,
+    explain,
+    load,
+    parse_listen,
+    pool_rules,
+    reserved_ids,
+    routing_slice,
+)
+from refmta.patterns.secure_preforking import Rules
+from refmta.roles import resolve
+
+FEW = """\
+hostname = "mx.example.org"
+postmaster = "ada@example.org"
+listen = ["127.0.0.1:2525", "[::1]:2525"]
+[domains."example.org"]
+mailboxes = ["ada"]
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "refmta.toml"
+    path.write_text(text)
+    return path
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigurationError) as caught:
+        load(path)
+    assert all(each.startswith(f"{path}: ") for each in caught.value.problems)
+    return [each.removeprefix(f"{path}: ") for each in caught.value.problems]
+
+
+# -- right ----------------------------------------------------------------------------------------
+
+
+def test_a_few_lines_are_enough_and_everything_else_has_a_default(tmp_path):
+    settings = load(written(tmp_path, FEW))
+    assert settings.configuration.limits == Limits()
+    assert settings.configuration.smtpd == Pool()
+    assert settings.addresses() == [("127.0.0.1", 2525), ("::1", 2525)]
+    assert settings.spool == Path("/var/spool/refmta")
+    assert settings.control_socket == Path("/var/spool/refmta/control")
+
+
+def test_a_relative_path_is_relative_to_the_file_not_to_where_one_stands(tmp_path, monkeypatch):
+    written(tmp_path, 'spool = "spool"\nmail_root = "boxes"\n' + FEW)
+    monkeypatch.chdir(tmp_path)
+    settings = load(Path("refmta.toml"))
+    monkeypatch.chdir("/")
+    assert settings.spool == tmp_path / "spool"
+    assert settings.mail_root == tmp_path / "boxes"
+
+
+def test_virtual_mailboxes_lie_in_the_spool_unless_told_otherwise(tmp_path):
+    settings = load(written(tmp_path, 'spool = "spool"\n' + FEW))
+    assert settings.mail_root == tmp_path / "spool" / "mail"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:25", ("127.0.0.1", 25)), ("[::1]:25", ("::1", 25)),
+        ("0.0.0.0:0", ("0.0.0.0", 0)), ("[::]:65535", ("::", 65535)),
+    ],
+)  # fmt: skip
+def test_an_address_to_listen_on(text, address):
+    assert parse_listen(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "25", ":25", "localhost:25", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "::1:25",
+        "127.0.0.1:65536", "127.0.0.1:99999", "127.0.0.256:25", "[127.0.0.1]:25x", "[::g]:25",
+        "127.0.0.1:25\n", "[::1%lo]:25", "127.1:25", "127.0.0.1:-1",
+    ],
+)  # fmt: skip
+def test_what_is_no_address_is_a_value_error(text):
+    with pytest.raises(ValueError):
+        parse_listen(text)
+
+
+def test_the_pools_rules_are_the_tables_keys():
+    """A key that the pool doesn't know, or the other way round, would be silently ignored."""
+    assert Pool.__struct_fields__ == Rules.__struct_fields__
+    chosen = Pool(max_workers=7, max_uses=8, max_age_s=9.0, max_idle_s=10.0, spare=1)
+    expected = Rules(max_workers=7, max_uses=8, max_age_s=9.0, max_idle_s=10.0, spare=1)
+    configured = msgspec.structs.replace(_few(), smtpd=chosen)
+    assert pool_rules(configured) == expected
+    assert pool_rules(_few()) == Rules()
+
+
+def _few(text: str = FEW) -> Configuration:
+    return msgspec.convert(tomllib.loads(text), Configuration)
+
+
+def test_the_routing_slice_survives_its_way_and_knows_our_literals():
+    sliced = routing_slice(_few())
+    assert sliced.literals == ("[127.0.0.1]", "[IPv6:::1]")
+    again = msgspec.msgpack.decode(msgspec.msgpack.encode(sliced), type=resolve.Slice)
+    assert again == sliced
+    assert resolve.table(again).hostname == "mx.example.org"
+
+
+def test_no_system_user_and_no_compartment_may_receive():
+    ranges = reserved_ids(_few())
+    for uid in (0, 1, 33, 999, 60_000, 65_534, 65_535, 1_900_000_000, 1_900_000_999):
+        assert any(low <= uid < high for low, high in ranges), uid
+    for uid in (1000, 59_999, 65_536, 1_899_999_999, 1_900_001_000):
+        assert not any(low <= uid < high for low, high in ranges), uid
+
+
+# -- wrong ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "document", "expected"),
+    [
+        (
+            "Object contains unknown field `hostnam`", {},
+            "hostnam: unknown key; did you mean hostname?",
+        ),
+        (
+            "Object contains unknown field `error` - at `$.limits`", {},
+            "limits.error: unknown key; did you mean errors?",
+        ),
+        (
+            "Object contains unknown field `x` - at `$.domains[...]`", {},
+            "domains[...].x: unknown key; known here: aliases, catch_all, mailboxes, system_users",
+        ),
+        ("Object missing required field `hostname`", {}, "hostname: missing, and required"),
+        (
+            "Object missing required field `uid` - at `$.users[...]`", {},
+            "users[...].uid: missing, and required",
+        ),
+        ("Expected `str`, got `int` - at `$.hostname`", {}, "hostname: expected `str`, got `int`"),
+        (
+            "Expected `bool`, got `int` - at `$.domains[...].system_users`",
+            {"domains": {"example.org": {}}},
+            'domains."example.org".system_users: expected `bool`, got `int`',
+        ),
+        (
+            "Expected `bool`, got `int` - at `$.domains[...].system_users`",
+            {"domains": {"a.example": {}, "b.example": {}}},
+            "domains[...].system_users: expected `bool`, got `int`",
+        ),
+        ("Expected `object`, got `int`", {}, "top level: expected `object`, got `int`"),
+    ],
+)  # fmt: skip
+def test_explain_puts_the_key_path_first_and_says_what_would_be_right(message, document, expected):
+    assert explain(message, document) == expected
+
+
+SECTIONS = {"": Configuration, "limits": Limits, "smtpd": Pool}
+KEYS = [(table, key) for table, form in SECTIONS.items() for key in form.__struct_fields__]
+
+
+@pytest.mark.parametrize(("table", "key"), KEYS)
+def test_a_slip_of_the_pen_in_any_key_names_the_right_one(tmp_path, table, key):
+    slip = key[:-1] + ("z" if key[-1] != "z" else "y")
+    text = f"{FEW}\n[{table}]\n{slip} = 1\n" if table else f"{slip} = 1\n{FEW}"
+    (problem,) = problems(tmp_path, text)
+    place = f"{table}.{slip}" if table else slip
+    assert problem == f"{place}: unknown key; did you mean {key}?"
+
+
+@pytest.mark.parametrize(("table", "key"), [row for row in KEYS if row[0]])
+def test_every_number_has_bounds_and_its_path_is_named_beyond_them(tmp_path, table, key):
+    hint = get_type_hints(SECTIONS[table], include_extras=True)[key]
+    meta = hint.__metadata__[0]
+    lowest = meta.ge if meta.ge is not None else meta.gt
+    for wrong in (lowest - 1, meta.le + 1, "true", '"1"'):
+        (problem,) = problems(tmp_path, f"{FEW}\n[{table}]\n{key} = {wrong}\n")
+        assert problem.startswith(f"{table}.{key}: expected "), problem
+
+
+def test_every_mistake_of_one_kind_is_named_at_once(tmp_path):
+    text = FEW.replace("mx.example.org", "-").replace('"ada@example.org"', '"@"')
+    text = 'trusted = ["10.0.0.0/8"]\n' + text.replace("127.0.0.1:2525", "x")
+    found = problems(tmp_path, text)
+    assert [each.partition(":")[0] for each in found] == [
+        "hostname", "postmaster", "listen[0]", "trusted",
+    ]  # fmt: skip
+
+
+def test_a_loop_of_aliases_is_named_with_its_way(tmp_path):
+    text = FEW + 'aliases = { a = ["b@example.org"], b = ["a@example.org"] }\n'
+    found = problems(tmp_path, text)
+    assert found[0].startswith('domains."example.org".aliases."a": ')
+    assert "a@example.org -> b@example.org -> a@example.org" in found[0]
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=200))
+def test_any_text_is_a_configuration_or_a_named_problem(text):
+    path = Path("/tmp/never-written.toml")
+    octets = text.encode()
+
+    class Fake(type(path)):  # type: ignore[misc]
+        def read_bytes(self) -> bytes:
+            return octets
+
+    with pytest.raises(ConfigurationError) as caught:
+        load(Fake(path))
+    assert all("\n" not in each and each.startswith(str(path)) for each in caught.value.problems)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(Configuration.__struct_fields__),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=2)
+                | st.dictionaries(st.text(max_size=5), inner, max_size=2)
+            ),
+            max_leaves=5,
+        ),
+        max_size=4,
+    )
+)
+def test_any_document_is_a_configuration_or_explained_in_one_line(document: dict[str, Any]):
+    try:
+        converted = msgspec.convert(document, Configuration, strict=True)
+    except msgspec.ValidationError as error:
+        assert ": " in explain(str(error), document)
+    else:
+        assert isinstance(configuration.contradictions(converted), list)
