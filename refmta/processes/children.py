@@ -138,8 +138,13 @@ class Children:
             self._report(b"X", token, _VALUE.pack(status))
 
     def _report(self, kind: bytes, token: int, rest: bytes) -> None:
-        with contextlib.suppress(OSError):  # the requester is gone: `serve` will see it
-            self._requests.send(_HEAD.pack(kind, token) + rest)
+        try:
+            self._requests.send(_HEAD.pack(kind, token) + rest, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            # It reads nothing: hung, or seized.  We must not hang with it; `serve` ends.
+            self._requests.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # the requester is gone: `serve` will see it
 
 
 def send_request(requests: socket.socket, octets: bytes, descriptors: list[int]) -> None:

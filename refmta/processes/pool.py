@@ -418,7 +418,8 @@ class Parent:
             await trio.lowlevel.wait_readable(self.requests)
             octets = self.requests.recv(4096)
             if not octets:
-                raise ChannelBroken("the template is gone")
+                self.journal.critical("cannot work", reason="the template has ended")
+                raise SystemExit(1)
             kind, number, value, text = parse_report(octets)
             hand = self.hands.get(number)
             if hand is None:

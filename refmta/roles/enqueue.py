@@ -203,14 +203,17 @@ class Enqueue:
             await trio.lowlevel.checkpoint()
             group, self.group, self.complete = self.group, [], trio.Event()
             self.answering = True
-            await self._commit([each for each in group if each.rejection is None])
+            arrived = self._commit([each for each in group if each.rejection is None])
             for submission in group:
                 if submission.rejection is not None:
                     self._answer(submission, submission.rejection.refused)
             await self._flush(group)
+            # The clients first: they wait.
+            await self.announce(arrived)
             self.answering = False
 
-    async def _commit(self, group: list[Submission]) -> None:
+    def _commit(self, group: list[Submission]) -> list[str]:
+        """Make a group durable and prepare its answers; returns the queue ids that are."""
         failures = chunks.commit(self.disk, [each.draft for each in group]) if group else {}
         arrived = []
         for submission in group:
@@ -223,7 +226,7 @@ class Enqueue:
             else:
                 self._reject(submission, disk_rejection(error))
                 self._log_failure(submission, "sync", error)
-        await self.announce(arrived)
+        return arrived
 
     def _answer(self, submission: Submission, answer: Kept | Refused) -> None:
         self.writing.discard(submission.envelope.queue_id)

@@ -30,6 +30,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 
 import msgspec
 
@@ -212,7 +213,7 @@ def commit(disk: Disk, group: Sequence[OpenDraft]) -> dict[str, OSError]:
 
 def set_aside(disk: Disk, name: str, reason: str) -> None:
     """Move a chunk out of the queue, durably.  Doing it again after a crash ends it."""
-    for op in aside_plan(name, reason):
+    for op in aside_plan(name, _free_reason(disk, name, reason)):
         try:
             if op.kind == "link":
                 disk.link(op.path, op.target)
@@ -228,6 +229,17 @@ def set_aside(disk: Disk, name: str, reason: str) -> None:
             disk.rename(op.path, op.target)
             disk.sync_dir(DAMAGED)
             return
+
+
+def _free_reason(disk: Disk, name: str, reason: str) -> str:
+    """A queue id is never used again, so what has its name already is the same chunk; a foreign
+    file may come twice, and must not take the place of the first.
+    """
+    if is_queue_id(name):
+        return reason
+    taken = set(disk.listdir(DAMAGED))
+    numbers = (f"{reason}.{number}" for number in count(1))
+    return next(each for each in chain([reason], numbers) if f"{name}.{each}" not in taken)
 
 
 def names(disk: Disk) -> list[str]:
