@@ -11,6 +11,7 @@ last process.  What was in the closed directory is hidden from the whole system,
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 import sys
@@ -26,8 +27,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def program_paths() -> list[Path]:
     """What a compartment must be able to read: interpreter, environment, our packages."""
     here = Path(__file__).resolve().parents[2]
-    prefixes = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), here}
-    return sorted(p for p in prefixes if not any(p != q and p.is_relative_to(q) for q in prefixes))
+    return sorted({Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), here})
 
 
 def closed_directory(path: Path) -> Path | None:
@@ -43,26 +43,42 @@ def open_view(paths: Iterable[Path]) -> list[Path]:
 
     Raises OSError where the kernel does not allow it (no CAP_SYS_ADMIN).
     """
-    closed_by_path = {path: closed_directory(path) for path in paths}
-    if not any(closed_by_path.values()):
-        return []
-    _check(_libc.unshare(_CLONE_NEWNS), "unshare")
-    _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
-    # Opened after the change of namespace: a bind across namespaces is refused.
-    covered: dict[Path, list[tuple[Path, int]]] = {}
-    for path, closed in closed_by_path.items():
-        if closed is not None:
-            descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY)
-            covered.setdefault(closed, []).append((path, descriptor))
-    for closed, needed in covered.items():
-        _mount("refmta", str(closed), "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=1m")
-        for path, descriptor in needed:
-            path.mkdir(parents=True, exist_ok=True)
-            _mount(f"/proc/self/fd/{descriptor}", str(path), None, _MS_BIND | _MS_REC)
-            os.close(descriptor)
-        flags = _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
-        _mount("refmta", str(closed), "tmpfs", flags, "mode=0755,size=1m")
-    return list(covered)
+    needed = sorted(paths)  # a path comes before those below it
+    covered: list[Path] = []
+    # Again for what is closed further down, within a path that the first round has uncovered.
+    while closed := _closed(needed):
+        if not covered:
+            _check(_libc.unshare(_CLONE_NEWNS), "unshare")
+            _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+        for directory, below in closed.items():
+            if directory in covered:
+                raise OSError(errno.EACCES, f"can't be opened to all: {directory}")
+            _cover(directory, below)
+            covered.append(directory)
+    return covered
+
+
+def _closed(paths: Iterable[Path]) -> dict[Path, list[Path]]:
+    """The closed directories on the way to these paths, and which paths lie below each."""
+    found: dict[Path, list[Path]] = {}
+    for path in paths:
+        directory = closed_directory(path)
+        if directory is not None:
+            found.setdefault(directory, []).append(path)
+    return found
+
+
+def _cover(directory: Path, below: list[Path]) -> None:
+    """An empty directory in place of this one, with only these paths in it."""
+    # Opened first, and in this namespace: a bind across namespaces is refused.
+    opened = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY)) for path in below]
+    _mount("refmta", str(directory), "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=1m")
+    for path, descriptor in opened:
+        path.mkdir(parents=True, exist_ok=True)
+        _mount(f"/proc/self/fd/{descriptor}", str(path), None, _MS_BIND | _MS_REC)
+        os.close(descriptor)
+    flags = _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
+    _mount("refmta", str(directory), "tmpfs", flags, "mode=0755,size=1m")
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
