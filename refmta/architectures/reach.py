@@ -51,8 +51,6 @@ def open_view(paths: Iterable[Path]) -> list[Path]:
             _check(_libc.unshare(_CLONE_NEWNS), "unshare")
             _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
         for directory, below in closed.items():
-            if directory in covered:
-                raise OSError(errno.EACCES, f"can't be opened to all: {directory}")
             _cover(directory, below)
             covered.append(directory)
     return covered
@@ -63,6 +61,8 @@ def _closed(paths: Iterable[Path]) -> dict[Path, list[Path]]:
     found: dict[Path, list[Path]] = {}
     for path in paths:
         directory = closed_directory(path)
+        if directory == path:
+            raise OSError(errno.EACCES, f"can't be opened to all: {path}")
         if directory is not None:
             found.setdefault(directory, []).append(path)
     return found
