@@ -74,7 +74,7 @@ class Local:
                 if not isinstance(item.message, Deliver):
                     return
                 (descriptor,) = item.descriptors
-                if os.fstat(descriptor).st_size > SMALL_OCTETS:
+                if self.disk.size(descriptor) > SMALL_OCTETS:
                     self.large += 1
                     nursery.start_soon(self._deliver_large, channel, item.message, descriptor)
                 else:
@@ -89,7 +89,7 @@ class Local:
         self, channel: Channel, deliver: Deliver, descriptor: int, group: list[Ready]
     ) -> None:
         try:
-            octets = os.pread(descriptor, SMALL_OCTETS + 1, 0)
+            octets = self.disk.read(descriptor, SMALL_OCTETS + 1, 0)
             reader = Reader()
             rest = reader.feed(octets)
             if rest is None:
@@ -109,7 +109,7 @@ class Local:
         except (ChunkError, OSError, ValueError) as error:
             channel.post(self._outcome(deliver, error))
         finally:
-            os.close(descriptor)
+            self.disk.close(descriptor)
 
     def _commit(self, channel: Channel, group: list[Ready]) -> None:
         mailboxes: dict[str, list[Ready]] = {}
@@ -130,19 +130,19 @@ class Local:
         except (ChunkError, OSError, ValueError) as caught:
             error = caught
         finally:
-            os.close(descriptor)
+            self.disk.close(descriptor)
             self.large -= 1
         channel.post(self._outcome(deliver, error))
         await _flush(channel)
 
     async def _copy(self, deliver: Deliver, descriptor: int) -> None:
-        chunk = await _verify(descriptor)
+        chunk = await _verify(self.disk, descriptor)
         _check(chunk.envelope, deliver)
         staged = self._stage(deliver, chunk.envelope)
         try:
             staged.write(self._heading(chunk.envelope, deliver))
             for extent in chunk.content:
-                octets = os.pread(descriptor, extent.length, extent.offset)
+                octets = self.disk.read(descriptor, extent.length, extent.offset)
                 staged.write(maildir.stored(octets))
                 await trio.lowlevel.checkpoint()
             await trio.to_thread.run_sync(self.disk.sync, staged.handle)
@@ -203,10 +203,10 @@ def _check(envelope: Envelope, deliver: Deliver) -> None:
         raise ChunkError("the descriptor is of another message")
 
 
-async def _verify(descriptor: int) -> Chunk:
+async def _verify(disk: Disk, descriptor: int) -> Chunk:
     """Read a large chunk once, keeping nothing, before a single octet of it is stored."""
     reader, offset = Reader(), 0
-    while octets := os.pread(descriptor, PIECE_OCTETS, offset):
+    while octets := disk.read(descriptor, PIECE_OCTETS, offset):
         offset += len(octets)
         if reader.feed(octets) is not None:
             return reader.chunk()

@@ -248,7 +248,7 @@ class Qmgr:
         try:
             state, _ = delivery.replay(state, loaded.marks)
         except delivery.MarkError as error:
-            os.close(loaded.handle)
+            self.disk.close(loaded.handle)
             self._set_aside(queue_id, str(error))
             return
         active = Active(envelope, state, loaded.end, loaded.handle)

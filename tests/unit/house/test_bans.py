@@ -33,6 +33,8 @@ BANS = [
     ("os.rename", ("refmta/stores/disk.py",), "stores.disk"),
     ("os.link", ("refmta/stores/disk.py",), "stores.disk"),
     ("os.fsync", ("refmta/stores/disk.py",), "stores.disk"),
+    ("os.pread", ("refmta/stores/disk.py", "refmta/processes/supervisor.py"), "stores.disk"),
+    ("os.unlink", ("refmta/stores/disk.py",), "stores.disk"),
     ("os.ftruncate", ("refmta/stores/disk.py",), "stores.disk"),
     ("time.sleep", ("refmta/processes/spawner.py", "refmta/cli/demo.py"), "trio's clock"),
     ("print", (), "click.echo in cli, the journal elsewhere"),
