@@ -7,6 +7,9 @@ from __future__ import annotations
 import importlib
 import sys
 
+import refmta.processes.no_helpers  # noqa: F401  first: see there
+
+# isort: split
 from refmta.architectures.catalogue import ARCHITECTURES
 from refmta.processes import compartment, pool, supervisor
 
