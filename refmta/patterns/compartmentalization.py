@@ -48,6 +48,10 @@ class Mailslot:
         return await self._receive.receive()
 
 
+def _no_pool(port: str) -> Channel:
+    raise KeyError(port)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What a role has: configuration, ports, and a line to its supervisor."""
@@ -57,6 +61,10 @@ class Context:
     draining: trio.Event = field(default_factory=trio.Event)
     #: Tell the supervisor something; it is written when this wake-up is over.
     say: Callable[[Message], None] = lambda _message: None
+    #: A channel to a worker of a pool, made now; it breaks if the pool is away.
+    call: Callable[[str], Channel] = _no_pool
+    #: An event of the trace (`--trace`): an action and its fields.  Nothing happens without one.
+    trace: Callable[..., None] = lambda _action, **_fields: None
     _orders: tuple[trio.MemorySendChannel[Message], trio.MemoryReceiveChannel[Message]] = field(
         default_factory=lambda: trio.open_memory_channel[Message](1024)
     )

@@ -31,6 +31,7 @@ from refmta.wire.messages import (
     Deliver,
     Drain,
     Finish,
+    Hurry,
     Idle,
     Kept,
     Link,
@@ -38,6 +39,10 @@ from refmta.wire.messages import (
     Outcome,
     Ready,
     Refused,
+    Relay,
+    Relayed,
+    Report,
+    Reported,
     Route,
     Routed,
     Session,
@@ -122,8 +127,21 @@ BORDERS: Final[dict[tuple[str, str], Border]] = {
     ("qmgr", "local"): Border(
         hears=Vocabulary(Outcome), says=Vocabulary(Deliver, descriptors=(Deliver,))
     ),
-    # A pool's parent holds no channel for mail, only one by which it introduces its workers.
+    # One channel per destination, made by qmgr, and handed to a worker by the pool's parent.
+    ("qmgr", "remote"): Border(
+        hears=Vocabulary(Relayed), says=Vocabulary(Relay, Hurry, descriptors=(Relay,))
+    ),
+    ("qmgr", "bounce"): Border(
+        hears=Vocabulary(Reported), says=Vocabulary(Report, descriptors=(Report,))
+    ),
+    ("bounce", "enqueue"): Border(
+        hears=Vocabulary(Kept, Refused),
+        says=Vocabulary(Submit, Finish, Abandon, octets=True),
+    ),
+    # A pool's parent holds no channel for mail: it introduces its workers to servers,
     ("pool", "server"): Border(hears=Vocabulary(), says=Vocabulary(Attach, descriptors=(Attach,))),
+    # and hands a caller's channel to a worker.
+    ("caller", "pool"): Border(hears=Vocabulary(), says=Vocabulary(Attach, descriptors=(Attach,))),
     ("pool", "worker"): Border(
         hears=Vocabulary(Idle), says=Vocabulary(Session, Link, descriptors=(Session, Link))
     ),

@@ -83,7 +83,7 @@ class Target:
     that user's mail root. (user, mailbox) names a mailbox uniquely.
     """
 
-    kind: Literal["system", "virtual"]
+    kind: Literal["system", "virtual", "remote"]
     user: str
     mailbox: str
     address: str

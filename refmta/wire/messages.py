@@ -20,6 +20,8 @@ Address = Annotated[str, msgspec.Meta(max_length=256)]
 QueueId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-HJKMNP-TV-Z]{16}\Z")]
 Text = Annotated[str, msgspec.Meta(max_length=1024)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.@-]{1,64}\Z")]
+#: Who delivers: a user's name, or for remote mail the destination (`protocol.routing.Target`).
+Owner = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.@:\[\]-]{1,280}\Z")]
 MailboxPath = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
 Code = Annotated[int, msgspec.Meta(ge=200, le=599)]
 EnhancedCode = Annotated[str, msgspec.Meta(pattern=r"^([245]\.[0-9]{1,3}\.[0-9]{1,3})?\Z")]
@@ -116,9 +118,10 @@ class Attach(Message, tag="attach", frozen=True):
 
 
 class Verify(Message, tag="verify", frozen=True):
-    """Is this recipient ours?"""
+    """Do we take mail for this recipient from this client (an IP address)?"""
 
     recipient: Address
+    client: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
 class Verified(Message, tag="verified", frozen=True):
@@ -139,7 +142,8 @@ class Submit(Message, tag="submit", frozen=True):
     recipients: Recipients
     client: Annotated[str, msgspec.Meta(max_length=64)]
     helo: Annotated[str, msgspec.Meta(max_length=512)]
-    protocol: Literal["SMTP", "ESMTP"]
+    #: "local": made here, by the bounce role.
+    protocol: Literal["SMTP", "ESMTP", "local"]
     eight_bit: bool = False
 
 
@@ -187,10 +191,13 @@ class Route(Message, tag="route", frozen=True):
 
 
 class Target(Message, tag="target", frozen=True):
-    """A mailbox: the user who owns it and its path below that user's mail directory."""
+    """A mailbox: the user who owns it and its path below that user's mail directory.
 
-    kind: Literal["system", "virtual"]
-    user: Name
+    Of kind "remote": the destination, and the address to be said there.
+    """
+
+    kind: Literal["system", "virtual", "remote"]
+    user: Owner
     mailbox: MailboxPath
     address: Address
 
@@ -224,6 +231,93 @@ class Outcome(Message, tag="outcome", frozen=True):
     reference: Reference
     kind: Literal["delivered", "deferred", "failed", "damaged"]
     enhanced: EnhancedCode
+    text: Text
+
+
+# -- qmgr and remote ------------------------------------------------------------------------------
+
+
+class RelayRecipient(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One recipient of a job: its index in the message, and the address to say at RCPT."""
+
+    index: Index
+    address: Address
+
+
+class Relay(Message, tag="relay", frozen=True):
+    """With one descriptor, read only: the chunk.  Send its message to these recipients.
+
+    All jobs of one channel have the same destination.
+    """
+
+    reference: Reference
+    queue_id: QueueId
+    destination: Owner
+    recipients: Annotated[tuple[RelayRecipient, ...], msgspec.Meta(min_length=1, max_length=100)]
+
+
+class Hurry(Message, tag="hurry", frozen=True):
+    """The server stops: give back what can still be given back, and report."""
+
+
+class RelayOutcome(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What became of one recipient.  `host`: the MTA that said `text`; empty if we say it.
+
+    "returned": nothing was promised and nothing tried; it counts as no attempt.
+    """
+
+    index: Index
+    kind: Literal["delivered", "deferred", "failed", "returned"]
+    enhanced: EnhancedCode
+    text: Text
+    host: Annotated[str, msgspec.Meta(max_length=300)] = ""
+
+
+class Relayed(Message, tag="relayed", frozen=True):
+    """The end of a job: an outcome for every recipient of it.
+
+    `destination`: "alive" if some host took our EHLO or HELO and did not fall silent or say 421;
+    "dead" if none did; "unknown" if none was asked (no such domain, a damaged chunk).
+    """
+
+    reference: Reference
+    destination: Literal["alive", "dead", "unknown"]
+    outcomes: Annotated[tuple[RelayOutcome, ...], msgspec.Meta(min_length=1, max_length=100)]
+    damaged: bool = False
+
+
+# -- qmgr and bounce ------------------------------------------------------------------------------
+
+
+class ReportRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One recipient of a report, with its last outcome.  `host` as in RelayOutcome."""
+
+    address: Address
+    enhanced: EnhancedCode
+    text: Text
+    when_s: Octets
+    host: Annotated[str, msgspec.Meta(max_length=300)] = ""
+
+
+class Report(Message, tag="report", frozen=True):
+    """With one descriptor, read only: the chunk.  Tell `to` about these recipients of it.
+
+    until_s: when a delayed message is given up (seconds since 1970); 0 for a failed one.
+    """
+
+    reference: Reference
+    queue_id: QueueId
+    kind: Literal["failed", "delayed"]
+    to: Address
+    rows: Annotated[tuple[ReportRow, ...], msgspec.Meta(min_length=1, max_length=100)]
+    until_s: Octets = 0
+
+
+class Reported(Message, tag="reported", frozen=True):
+    """The report is durable in the queue, under this id; or (empty id) why it is not."""
+
+    reference: Reference
+    queue_id: Annotated[str, msgspec.Meta(pattern=r"^([0-9A-HJKMNP-TV-Z]{16})?\Z")]
     text: Text
 
 
