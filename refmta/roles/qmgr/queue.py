@@ -1,0 +1,419 @@
+"""The messages of the queue: brought into memory, advanced, put to rest, freed.
+
+What lives on disk is the truth: an active message is loaded when its turn comes and forgotten when
+it waits; a waiting one costs a queue id and a time, so that 20,000 of them slow nothing down.
+
+A message is in one of these places:
+
+    incoming          to be loaded as soon as there is room
+    active            in memory: asked about, in flight, or being reported
+    due               on disk, until a time
+    parked            on disk, until its carrier has room (or a time: its lifetime goes on)
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from zlib import crc32
+
+import trio
+
+from refmta.journal import Journal
+from refmta.patterns.trust_partitioning import Channel, ChannelBroken
+from refmta.protocol import delivery, schedule
+from refmta.roles.qmgr.reports import Reports
+from refmta.roles.qmgr.routes import Routes
+from refmta.roles.qmgr.state import (
+    ACTIVE,
+    LOADED_AT_ONCE,
+    NEVER_S,
+    TROUBLE_S,
+    Active,
+    Carrier,
+    Slice,
+)
+from refmta.stores import chunks
+from refmta.stores.disk import Disk
+from refmta.wire.envelope import ChunkError
+from refmta.wire.messages import Message
+
+
+@dataclass(slots=True, kw_only=True)
+class Queue:
+    """All messages, and those who work on them.
+
+    wall: the time of day, seconds since 1970.  carriers: by the kind of a target.
+    """
+
+    disk: Disk
+    config: Slice
+    journal: Journal
+    wall: Callable[[], float]
+    trace: Callable[..., None]
+    ask_supervisor: Callable[[Message], None]
+    incoming: deque[str] = field(default_factory=deque)
+    active: dict[str, Active] = field(default_factory=dict)
+    #: Everything known: active and incoming (0.0), or waiting (until this time at the latest).
+    known: dict[str, float] = field(default_factory=dict)
+    due: list[tuple[float, str]] = field(default_factory=list)
+    alarms: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    carriers: dict[str, Carrier] = field(default_factory=dict)
+    #: To be tried at the next loading, whatever their schedule says.
+    forced: set[str] = field(default_factory=set)
+    rescheduled: trio.Event = field(default_factory=trio.Event)
+    draining: bool = False
+    routes: Routes = field(init=False)
+    reports: Reports = field(init=False)
+    local_plan: schedule.Schedule = field(init=False)
+    remote_plan: schedule.Schedule = field(init=False)
+    _dirty: set[Channel] = field(default_factory=set)
+    _reference: int = 0
+    _serial: itertools.count[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        self.routes, self.reports = Routes(self), Reports(self)
+        self.local_plan = schedule.Schedule(
+            first_s=schedule.LOCAL.first_s, lifetime_s=config.lifetime_s
+        )
+        self.remote_plan = schedule.Schedule(
+            minimum_s=config.retry_minimum_s,
+            maximum_s=config.retry_maximum_s,
+            lifetime_s=config.lifetime_s,
+        )
+
+    # -- speaking ---------------------------------------------------------------------------------
+
+    def post(self, channel: Channel, message: Message, *descriptors: int) -> None:
+        """Say something; it is written when this wake-up is over."""
+        channel.post(message, *descriptors)
+        self._dirty.add(channel)
+
+    def reference(self) -> int:
+        """A fresh number for a question or a job."""
+        self._reference += 1
+        return self._reference
+
+    async def flush(self) -> None:
+        """One write per channel.  A broken one shows where it is read."""
+        dirty, self._dirty = self._dirty, set()
+        for channel in dirty:
+            try:
+                await channel.flush()
+            except ChannelBroken:
+                continue
+
+    # -- into memory ------------------------------------------------------------------------------
+
+    def arrived(self, queue_ids: Iterable[str]) -> None:
+        """These are durable; those that are known already mean nothing."""
+        for queue_id in queue_ids:
+            if queue_id not in self.known:
+                self.known[queue_id] = 0.0
+                self.incoming.append(queue_id)
+
+    def bring(self, queue_id: str) -> None:
+        """A waiting message goes on as soon as there is room."""
+        if self.known.get(queue_id, 0.0) > 0:
+            self.known[queue_id] = 0.0
+            self.incoming.append(queue_id)
+
+    async def proceed(self) -> None:
+        """Load what there is room for, and write out what this wake-up has caused."""
+        for _ in range(LOADED_AT_ONCE):
+            if not (self.incoming and self.room() and not self.draining):
+                break
+            self.load(self.incoming.popleft())
+        else:
+            self.rescheduled.set()  # more to load: `keep_time` goes on, after the others
+        await self.flush()
+
+    def room(self) -> int:
+        """How many more messages may be in memory.  Nobody who waits for one owner may use all of
+        it: see `crowded` (a dynamic threshold, as in `protocol.destinations`).
+        """
+        return ACTIVE - len(self.active)
+
+    def load(self, queue_id: str, *, resting: bool = False) -> None:
+        """Bring a message into memory, and let it go on (unless it is only looked at)."""
+        if queue_id in self.active:  # the operator was faster than its carrier's turn
+            return
+        try:
+            loaded = chunks.load(self.disk, queue_id)
+        except FileNotFoundError:
+            self.known.pop(queue_id, None)
+            return
+        except ChunkError as error:
+            self.set_aside(queue_id, str(error))
+            return
+        except OSError as error:
+            self._trouble(queue_id, error)
+            return
+        envelope = loaded.chunk.envelope
+        state = delivery.start(queue_id, envelope.arrival_s, envelope.recipients)
+        try:
+            state, _ = delivery.replay(state, loaded.marks)
+        except delivery.MarkError as error:
+            self.disk.close(loaded.handle)
+            self.set_aside(queue_id, str(error))
+            return
+        active = Active(envelope, state, loaded.end, loaded.handle)
+        self.active[queue_id] = active
+        if state.open == 0:
+            self._carry_out(active, delivery.Free())
+            self.trace_freed(active)
+        elif not resting:
+            self._wake(active)
+            self.advance(active)
+
+    def _wake(self, active: Active) -> None:
+        """The deferred recipients whose time has come are pending again; all that are not done,
+        if the operator said so.
+        """
+        if active.queue_id in self.forced:
+            self.forced.discard(active.queue_id)
+            self.step(active, delivery.Retried(tuple(range(len(active.state.recipients)))))
+            return
+        now = self.wall()
+        deferred = delivery.with_status(active.state, delivery.Status.DEFERRED)
+        ready = tuple(index for index in deferred if self.due_s(active, index) <= now)
+        if ready:
+            self.step(active, delivery.Due(ready))
+
+    # -- one message's way ------------------------------------------------------------------------
+
+    def advance(self, active: Active) -> None:
+        """Route and dispatch whatever can be; let the message rest if nothing can."""
+        for index in delivery.to_resolve(active.state):
+            self.routes.ask(active, index)
+            if active.state.gone:
+                return
+        self.dispatch(active)
+        self.rest(active)
+        self._close(active)  # whoever needs it again opens it again: descriptors are few
+
+    def dispatch(self, active: Active) -> None:
+        """Hand over what has a target, as far as its carrier has room."""
+        groups: dict[tuple[str, str], list[int]] = {}
+        for index in delivery.to_dispatch(active.state):
+            target = active.state.recipients[index].target
+            if target is not None:
+                groups.setdefault((target.kind, target.user), []).append(index)
+        for (kind, owner), indices in groups.items():
+            carrier = self.carriers[kind]
+            if not carrier.crowded(owner):
+                carrier.take(owner, active, indices)
+
+    def settle(
+        self, active: Active, index: int, kind: delivery.OutcomeKind, code: str, text: str,
+        host: str = "",
+    ) -> None:  # fmt: skip
+        """What became of one recipient (and of its twins)."""
+        if active.state.gone:
+            return
+        now_s = int(self.wall())
+        if kind == "deferred" and self.expired(active):
+            kind, code = "failed", "4.4.7"
+        family = [
+            (each, recipient.address)
+            for each, recipient in enumerate(active.state.recipients)
+            if each == index or recipient.same_as == index
+        ]
+        log = self.journal.info if kind == "delivered" else self.journal.warning
+        extra = {"host": host} if host else {}
+        for _, address in family:
+            log(kind, queue_id=active.queue_id, recipient=address, code=code, text=text, **extra)
+        self.step(active, delivery.Outcome(index, kind, code, text, now_s, host))
+        for each, address in family:
+            self._trace_outcome(active.queue_id, each, address, kind)
+        self.trace_freed(active)
+
+    def _trace_outcome(self, queue_id: str, index: int, address: str, kind: str) -> None:
+        if kind == "deferred":
+            self.trace("qmgr.deferred", queue_id=queue_id, recipient=address, index=index)
+        else:
+            self.trace(
+                "qmgr.marked", queue_id=queue_id, recipient=address, index=index, outcome=kind
+            )
+
+    def trace_freed(self, active: Active) -> None:
+        """After the events that led to it."""
+        if active.state.gone:
+            self.trace("qmgr.freed", queue_id=active.queue_id)
+
+    def expired(self, active: Active) -> bool:
+        """Whether its lifetime is over."""
+        return schedule.expired(active.envelope.arrival_s, int(self.wall()), self.local_plan)
+
+    def rest(self, active: Active) -> None:
+        """Forget a message that only waits; say when it goes on."""
+        state = active.state
+        if state.gone or delivery.with_status(state, delivery.Status.IN_FLIGHT):
+            return
+        if delivery.to_resolve(state) or self.reports.begin(active):
+            return
+        waiting = delivery.to_dispatch(state)
+        if waiting and self.expired(active):
+            for index in waiting:
+                self.settle(active, index, "deferred", "4.4.7", self._park(active, index))
+            self.rest(active)
+            return
+        self.active.pop(active.queue_id, None)
+        self._close(active)
+        for index in waiting:
+            self._park(active, index)
+        times = [] if state.held else list(self._times(active, waiting))
+        self.schedule(active.queue_id, min(times, default=NEVER_S))
+
+    def _park(self, active: Active, index: int) -> str:
+        """Let a pending recipient wait for its carrier; returns what it waits for."""
+        target = active.state.recipients[index].target
+        if target is None:
+            return ""
+        return self.carriers[target.kind].park(target.user, active.queue_id)
+
+    def _times(self, active: Active, waiting: tuple[int, ...]) -> Iterable[float]:
+        """When something is to be done for a message that waits."""
+        now_s, end_s = self.wall(), active.envelope.arrival_s + self.config.lifetime_s
+        for index in delivery.with_status(active.state, delivery.Status.DEFERRED):
+            due_s = self.due_s(active, index)
+            # The last attempt is at the end of its lifetime, not an interval later.
+            yield min(due_s, end_s) if end_s > now_s else due_s
+        if waiting:
+            yield max(end_s, now_s + 1)
+        yield from self.reports.times_s(active)
+
+    def due_s(self, active: Active, index: int) -> float:
+        """When a deferred recipient is tried again.  Its share of chance is always the same, so
+        that a restart does not move it.
+        """
+        recipient = active.state.recipients[index]
+        plan = self.remote_plan if recipient.far else self.local_plan
+        chance = crc32(f"{active.queue_id}{index}".encode()) / 2**32
+        delay_s = schedule.next_attempt_s(max(1, recipient.attempt), chance, plan)
+        return min(
+            recipient.when_s + delay_s,
+            max(active.envelope.arrival_s + self.config.lifetime_s, recipient.when_s + 1),
+        )
+
+    # -- effects ----------------------------------------------------------------------------------
+
+    def step(self, active: Active, event: delivery.Event) -> None:
+        """An event, and what it causes on the disk."""
+        active.state, effects = delivery.step(active.state, event)
+        for effect in effects:
+            self._carry_out(active, effect)
+
+    def _carry_out(self, active: Active, effect: delivery.Effect) -> None:
+        queue_id = active.queue_id
+        try:
+            match effect:
+                case delivery.AppendMark():
+                    active.end = chunks.append_marks(self.disk, queue_id, active.end, effect.marks)
+                case delivery.Free():
+                    self._forget(active)
+                    self.disk.unlink(chunks.chunk_path(queue_id))
+                    self.journal.info("removed", queue_id=queue_id)
+                case delivery.Undeliverable() | delivery.Retry():
+                    pass  # `rest` reads it from the state: it has the report made, or waits
+        except OSError as error:
+            # A lost mark or unlink costs a second delivery, never a message.
+            self.journal.error(
+                "queue not written", queue_id=queue_id, reason=os.strerror(error.errno or 0)
+            )
+
+    def _forget(self, active: Active) -> None:
+        self.active.pop(active.queue_id, None)
+        self.known.pop(active.queue_id, None)
+        self._close(active)
+
+    # -- descriptors ------------------------------------------------------------------------------
+
+    def descriptor(self, active: Active) -> int:
+        """A descriptor to give away, read only.  The first one is at hand from loading.
+
+        Raises OSError.
+        """
+        if active.descriptor >= 0:
+            descriptor, active.descriptor = active.descriptor, -1
+            return descriptor
+        return self.disk.open_read(chunks.chunk_path(active.queue_id))
+
+    def _close(self, active: Active) -> None:
+        if active.descriptor >= 0:
+            self.disk.close(active.descriptor)
+            active.descriptor = -1
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def schedule(self, queue_id: str, when_s: float) -> None:
+        """Bring this message back at that time, if nobody does so before."""
+        self.known[queue_id] = when_s
+        if when_s < NEVER_S:
+            heapq.heappush(self.due, (when_s, queue_id))
+            self.rescheduled.set()
+
+    def alarm(self, when_s: float, action: Callable[[], None]) -> None:
+        """Do something at a time of day."""
+        heapq.heappush(self.alarms, (when_s, next(self._serial), action))
+        self.rescheduled.set()
+
+    async def keep_time(self) -> None:
+        """For ever: bring back what is due."""
+        while True:
+            now = self.wall()
+            while self.alarms and self.alarms[0][0] <= now:
+                heapq.heappop(self.alarms)[2]()
+            while self.due and self.due[0][0] <= now:
+                when_s, queue_id = heapq.heappop(self.due)
+                if self.known.get(queue_id) == when_s:
+                    self.known[queue_id] = 0.0
+                    self.incoming.append(queue_id)
+            self.rescheduled = trio.Event()
+            await self.proceed()
+            await trio.lowlevel.checkpoint()
+            with trio.move_on_after(self._patience_s()):
+                await self.rescheduled.wait()
+
+    def _patience_s(self) -> float:
+        """Until the next time that something is due; a minute at most, as clocks are set."""
+        first_s = min([each[0][0] for each in (self.due, self.alarms) if each], default=NEVER_S)
+        return min(60.0, max(0.01, first_s - self.wall()))
+
+    # -- trouble ----------------------------------------------------------------------------------
+
+    def look_again(self, active: Active, index: int, text: str) -> None:
+        """One agent says that a chunk is damaged.  It may be seized, and the chunk others' too."""
+        try:
+            chunks.examine(self.disk, active.queue_id)
+        except ChunkError as error:
+            self.set_aside(active.queue_id, str(error))
+        except OSError as error:
+            text = os.strerror(error.errno or 0)
+        self.settle(active, index, "deferred", "4.3.0", text)
+        self.rest(active)
+
+    def set_aside(self, queue_id: str, reason: str) -> None:
+        """A damaged chunk is kept elsewhere, and not delivered."""
+        active = self.active.get(queue_id)
+        if active is not None:
+            active.state = delivery.step(active.state, delivery.Removed())[0]
+            self._forget(active)
+        self.known.pop(queue_id, None)
+        self.journal.error("chunk set aside", queue_id=queue_id, reason=reason)
+        try:
+            chunks.set_aside(self.disk, queue_id, "damaged")
+            self.trace("qmgr.set_aside", queue_id=queue_id)
+        except OSError as error:
+            self._trouble(queue_id, error)
+
+    def _trouble(self, queue_id: str, error: OSError) -> None:
+        self.journal.error(
+            "queue not readable", queue_id=queue_id, reason=os.strerror(error.errno or 0)
+        )
+        self.schedule(queue_id, self.wall() + TROUBLE_S)
