@@ -10,7 +10,7 @@ import msgspec
 
 from refmta.architectures.configuration import Settings
 from refmta.patterns.trust_partitioning import border
-from refmta.roles.queue_view import Row
+from refmta.roles.qmgr.view import Row
 from refmta.wire.frame import MESSAGE, Assembler, Frame, FrameError, encode
 from refmta.wire.messages import Answer, Ask, encode_message
 

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from refmta.architectures.configuration import Settings
 from refmta.cli.operator import RefusedError, UnreachableError, ask, exit_unreachable, rows
 from refmta.cli.options import configuration_option, json_option, settings_or_exit
-from refmta.roles.queue_view import Row, look
+from refmta.roles.qmgr.view import Row, look
 from refmta.stores import chunks
 from refmta.stores.disk import PosixDisk
 from refmta.wire.envelope import is_queue_id

@@ -9,8 +9,9 @@ Rules a reader may rely on
 - The outcome that settles the last recipient needs no mark: the chunk is unlinked (Free). A
   message with one recipient, delivered at once, is never written to again.
 - No recipient is ever forgotten: it is delivered, or expanded into others, or it stays. A failed
-  recipient keeps its chunk ("failed", and Undeliverable says so) until it is bounced or removed
-  by the operator. Only the operator's Removed frees a chunk that holds an open recipient.
+  recipient keeps its chunk ("failed", and Undeliverable says so) until a report about it is
+  durable in the queue (Reported), or nobody is to be told of it (`to` is empty: discarded).
+  Only the operator's Removed frees a chunk that holds an open recipient.
 - Recipients are known by index. New ones, from an alias with several targets, are appended, and
   an "expanded" mark precedes their dispatch: after a crash their marks still mean the same
   recipients, even if the alias has changed. An alias with one target needs none of this: its
@@ -29,7 +30,7 @@ route (resolve).
        ^  '--Expanded, several targets--> expanded                  |  |--Outcome--> deferred
        |                                                 AgentLost--'  '--Outcome--> failed
        '--------------------------Due----------------------------- deferred
-       '-------------------------Retried------------------ deferred, failed
+       '-------------------------Retried------------------ deferred, failed --Reported--> reported
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ RECIPIENTS: Final = (
     10_000  # of one message, with those from aliases; channel indices end at 100,000
 )
 
-MarkKind = Literal["delivered", "deferred", "failed", "expanded", "held", "released"]
+MarkKind = Literal[
+    "delivered", "deferred", "failed", "expanded", "reported", "warned", "held", "released"
+]
 OutcomeKind = Literal["delivered", "deferred", "failed"]
 
 
@@ -57,17 +60,20 @@ class Status(Enum):
     IN_FLIGHT = "in flight"  # an agent has it
     DELIVERED = "delivered"
     DEFERRED = "deferred"  # waits for its next attempt
-    FAILED = "failed"  # for good
+    FAILED = "failed"  # for good; somebody has to be told
+    REPORTED = "reported"  # failed, and told
 
     __hash__ = object.__hash__  # Enum's own is slow
 
 
-SETTLED: Final = frozenset({Status.EXPANDED, Status.DELIVERED})
+SETTLED: Final = frozenset({Status.EXPANDED, Status.DELIVERED, Status.REPORTED})
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One recipient. attempt: failed attempts so far; when_s, code, text: the last outcome."""
+    """One recipient. attempt: failed attempts so far; when_s, code, text: the last outcome;
+    host: who said that text, empty if we did; far: it was tried at another host.
+    """
 
     address: str
     status: Status = Status.PENDING
@@ -77,17 +83,22 @@ class Recipient:
     when_s: int = 0
     code: str = ""
     text: str = ""
+    host: str = ""
+    far: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message in the queue. open: recipients that are neither delivered nor expanded."""
+    """One message in the queue. open: recipients that are not settled. warned: its sender was told
+    of the delay.
+    """
 
     queue_id: str
     arrival_s: int
     recipients: tuple[Recipient, ...]
     open: int
     held: bool = False
+    warned: bool = False
     gone: bool = False  # freed: nothing that comes now means anything
 
 
@@ -96,7 +107,8 @@ class Mark:
     """What is appended to the chunk. code: enhanced status ("4.2.2"). index: -1 for the message.
 
     attempt: failed attempts with this one. targets: addresses of the new recipients ("expanded"),
-    or kind, user and mailbox of the target ("delivered").
+    or kind, user and mailbox of the target ("delivered"). host: who said the text, if not we.
+    text of a "reported" mark: who was told, empty for nobody.
     """
 
     kind: MarkKind
@@ -106,6 +118,8 @@ class Mark:
     code: str = ""
     text: str = ""
     targets: tuple[str, ...] = ()
+    host: str = ""
+    far: bool = False
 
 
 # --- events --------------------------------------------------------------------------------------
@@ -139,6 +153,23 @@ class Outcome:
     kind: OutcomeKind
     code: str
     text: str
+    when_s: int
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A report about these failed recipients is durable; `to`: who gets it, empty for nobody."""
+
+    indices: tuple[int, ...]
+    to: str
+    when_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A report about the delay is durable."""
+
     when_s: int
 
 
@@ -182,7 +213,10 @@ class Removed:
     """The operator: forget this message, whatever its recipients are waiting for."""
 
 
-Event = Expanded | Dispatched | Outcome | AgentLost | Due | Retried | Held | Released | Removed
+Event = (
+    Expanded | Dispatched | Outcome | Reported | Warned | AgentLost
+    | Due | Retried | Held | Released | Removed
+)  # fmt: skip
 
 # --- effects, to be carried out in order ---------------------------------------------------------
 
@@ -313,24 +347,35 @@ RECIPIENT_ROWS: Final[dict[type, dict[Status, str]]] = {
     # A second answer of resolve comes too late, whatever has become of the recipient.
     Expanded:   {Status.PENDING: TAKE,         Status.EXPANDED: IGNORE,
                  Status.IN_FLIGHT: IGNORE,     Status.DELIVERED: IGNORE,
-                 Status.DEFERRED: IGNORE,      Status.FAILED: IGNORE},
+                 Status.DEFERRED: IGNORE,      Status.FAILED: IGNORE,
+                 Status.REPORTED: IGNORE},
     Dispatched: {Status.PENDING: TAKE,         Status.EXPANDED: IMPOSSIBLE,
                  Status.IN_FLIGHT: IMPOSSIBLE, Status.DELIVERED: IMPOSSIBLE,
-                 Status.DEFERRED: IMPOSSIBLE,  Status.FAILED: IMPOSSIBLE},
+                 Status.DEFERRED: IMPOSSIBLE,  Status.FAILED: IMPOSSIBLE,
+                 Status.REPORTED: IMPOSSIBLE},
     # For a pending one: resolve's refusal, or an agent that was given up too early; what it says
     # about the mailbox is true either way. For a deferred one: its lifetime is over.
     Outcome:    {Status.PENDING: TAKE,         Status.EXPANDED: IMPOSSIBLE,
                  Status.IN_FLIGHT: TAKE,       Status.DELIVERED: IGNORE,
-                 Status.DEFERRED: TAKE,        Status.FAILED: IGNORE},
+                 Status.DEFERRED: TAKE,        Status.FAILED: IGNORE,
+                 Status.REPORTED: IGNORE},
+    # Only what has failed is reported; the operator may have sent it on its way again meanwhile.
+    Reported:   {Status.PENDING: IGNORE,       Status.EXPANDED: IGNORE,
+                 Status.IN_FLIGHT: IGNORE,     Status.DELIVERED: IGNORE,
+                 Status.DEFERRED: IGNORE,      Status.FAILED: TAKE,
+                 Status.REPORTED: IGNORE},
     AgentLost:  {Status.PENDING: IGNORE,       Status.EXPANDED: IMPOSSIBLE,
                  Status.IN_FLIGHT: TAKE,       Status.DELIVERED: IGNORE,
-                 Status.DEFERRED: IGNORE,      Status.FAILED: IGNORE},
+                 Status.DEFERRED: IGNORE,      Status.FAILED: IGNORE,
+                 Status.REPORTED: IGNORE},
     Due:        {Status.PENDING: IGNORE,       Status.EXPANDED: IGNORE,
                  Status.IN_FLIGHT: IGNORE,     Status.DELIVERED: IGNORE,
-                 Status.DEFERRED: TAKE,        Status.FAILED: IGNORE},
+                 Status.DEFERRED: TAKE,        Status.FAILED: IGNORE,
+                 Status.REPORTED: IGNORE},
     Retried:    {Status.PENDING: IGNORE,       Status.EXPANDED: IGNORE,
                  Status.IN_FLIGHT: IGNORE,     Status.DELIVERED: IGNORE,
-                 Status.DEFERRED: TAKE,        Status.FAILED: TAKE},
+                 Status.DEFERRED: TAKE,        Status.FAILED: TAKE,
+                 Status.REPORTED: IGNORE},
 }
 # fmt: on
 
@@ -441,7 +486,13 @@ def _after(recipient: Recipient, event: Outcome) -> Recipient:
     """A recipient after an outcome. A delivered one keeps its target, for later twins."""
     if event.kind == "delivered":
         return replace(
-            recipient, status=Status.DELIVERED, same_as=-1, when_s=event.when_s, code="", text=""
+            recipient,
+            status=Status.DELIVERED,
+            same_as=-1,
+            when_s=event.when_s,
+            code="",
+            text="",
+            host="",
         )
     return replace(
         recipient,
@@ -452,13 +503,36 @@ def _after(recipient: Recipient, event: Outcome) -> Recipient:
         when_s=event.when_s,
         code=event.code,
         text=event.text,
+        host=event.host,
+        far=recipient.far if recipient.target is None else recipient.target.kind == "remote",
     )
 
 
 def _mark(index: int, recipient: Recipient, event: Outcome) -> Mark:
     if event.kind == "delivered":
         return _delivered_mark(index, recipient, event.code, event.text)
-    return Mark(event.kind, index, recipient.attempt, event.when_s, event.code, event.text)
+    return Mark(
+        event.kind, index, recipient.attempt, event.when_s, event.code, event.text,
+        host=event.host, far=recipient.far,
+    )  # fmt: skip
+
+
+def _reported(message: Message, event: Reported) -> Step:
+    told = [index for index in event.indices if _takes(message, Reported, index)]
+    changes = {index: replace(message.recipients[index], status=Status.REPORTED) for index in told}
+    if not changes:
+        return message, ()
+    marks = tuple(
+        Mark("reported", index, each.attempt, event.when_s, each.code, event.to)
+        for index, each in changes.items()
+    )
+    return _settle(_set(message, changes), marks)
+
+
+def _warned(message: Message, event: Warned) -> Step:
+    if message.warned:
+        return message, ()
+    return replace(message, warned=True), (AppendMark((Mark("warned", -1, 0, event.when_s),)),)
 
 
 def _agent_lost(message: Message, event: AgentLost) -> Step:
@@ -498,6 +572,8 @@ EVENTS: Final[dict[type, Callable[[Message, Any], Step]]] = {
     Expanded: _expanded,
     Dispatched: _dispatched,
     Outcome: _outcome,
+    Reported: _reported,
+    Warned: _warned,
     AgentLost: _agent_lost,
     Due: _due,
     Retried: _due,
@@ -530,6 +606,8 @@ def replay(message: Message, marks: Iterable[Mark]) -> Step:
 def _replayed(message: Message, mark: Mark) -> Message:
     if mark.kind in ("held", "released"):
         return replace(message, held=mark.kind == "held")
+    if mark.kind == "warned":
+        return replace(message, warned=True)
     if not 0 <= mark.index < len(message.recipients):
         raise MarkError("a mark for a recipient that does not exist")
     recipient = message.recipients[mark.index]
@@ -542,25 +620,33 @@ def _replayed(message: Message, mark: Mark) -> Message:
     return _set(message, {mark.index: _as_marked(recipient, mark)})
 
 
+#: What a recipient's mark makes of it.
+MARKED: Final[dict[str, Status]] = {
+    "delivered": Status.DELIVERED,
+    "deferred": Status.DEFERRED,
+    "failed": Status.FAILED,
+    "reported": Status.REPORTED,
+}
+
+
 def _as_marked(recipient: Recipient, mark: Mark) -> Recipient:
-    if mark.kind == "delivered":
-        status, target = Status.DELIVERED, _marked_target(recipient, mark.targets)
-    else:
-        status, target = Status.DEFERRED if mark.kind == "deferred" else Status.FAILED, None
+    target = _marked_target(recipient, mark.targets) if mark.kind == "delivered" else None
     return Recipient(
         address=recipient.address,
-        status=status,
+        status=MARKED[mark.kind],
         target=target,
         attempt=mark.attempt,
         when_s=mark.when_s,
         code=mark.code,
         text=mark.text,
+        host=mark.host,
+        far=mark.far,
     )
 
 
 def _marked_target(recipient: Recipient, place: tuple[str, ...]) -> Target | None:
     """A mark without a mailbox, or with one of another shape, can only cost a duplicate."""
     match place:
-        case ("system" | "virtual" as kind, user, mailbox):
+        case ("system" | "virtual" | "remote" as kind, user, mailbox):
             return Target(kind=kind, user=user, mailbox=mailbox, address=recipient.address)
     return None

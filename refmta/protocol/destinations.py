@@ -6,10 +6,11 @@ Rules a reader may rely on
 - **Slow start** (RFC 5321 says nothing; Postfix's queue manager, Exim's retry): a destination
   begins with `initial` sessions; each job that found it alive widens the window by one, up to
   `per_destination`; each session that found it dead halves it.
-- **Dead-destination cache**: when as many sessions in a row as its window found nobody there, a
-  destination is dead. While it is, nothing is tried; then one session alone probes. Each probe in
-  vain doubles the pause, from `pause_s` to `longest_pause_s`, lengthened by chance. RFC 5321
-  4.5.4.1: "the sender SHOULD keep a list of hosts it cannot reach" instead of retrying each mail.
+- **Dead-destination cache**: when as many sessions in a row as its window (halved by each of
+  them) found nobody there, a destination is dead: after 2 of a stranger's, 4 of twenty. While it
+  is, nothing is tried; then one session alone probes. Each probe in vain doubles the pause, from
+  `pause_s` to `longest_pause_s`, lengthened by chance. RFC 5321 4.5.4.1: "the sender SHOULD keep
+  a list of hosts it cannot reach" instead of retrying each mail.
 - **Fairness**: turns go round; and a destination starts a further session only if more places
   are free than it holds itself (a dynamic threshold: Choudhury and Hahne 1998, for the buffers of
   switches). So one slow destination holds at most half of all places, two a third each, and a
@@ -28,6 +29,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+#: Destinations that are remembered; those with sessions always are.
+KNOWN: Final = 10_000
 #: What a session, or a job of it, says about its destination.
 Finding = Literal["alive", "dead", "unknown"]
 
@@ -161,11 +164,25 @@ class Destinations:
             raise ValueError("a session has ended that was never started")
         self.busy -= 1
         left = replace(destination, busy=destination.busy - 1)
-        if left.busy == 0 and left.deaths == 0:
+        self.known[name] = left
+        if left.busy == 0 and left.deaths == 0 and left.failures == 0:
             # An idle one is a stranger again: its window was measured in another hour.
-            self.known.pop(name, None)
-        else:
-            self.known[name] = left
+            del self.known[name]
+        elif len(self.known) > KNOWN:
+            self._forget_one()
+
+    def _forget_one(self) -> None:
+        """The one that is known for longest; what it costs is a session that finds it dead."""
+        for name, destination in self.known.items():
+            if destination.busy == 0:
+                del self.known[name]
+                return
+
+    def forgive(self, name: str) -> None:
+        """Somebody has mended something: it is a stranger again."""
+        destination = self.known.get(name)
+        if destination is not None:
+            self.known[name] = Destination(window=self.limits.initial, busy=destination.busy)
 
     def is_dead(self, name: str, now_s: float) -> bool:
         """Whether nothing is to be tried now."""

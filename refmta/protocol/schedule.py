@@ -48,6 +48,7 @@ class Schedule:
 
 
 LOCAL: Final = Schedule(first_s=(10, 60))
+REMOTE: Final = Schedule()
 
 
 def base_delay_s(attempt: int, schedule: Schedule = LOCAL) -> int:

@@ -198,7 +198,12 @@ class Queue:
         self._close(active)  # whoever needs it again opens it again: descriptors are few
 
     def dispatch(self, active: Active) -> None:
-        """Hand over what has a target, as far as its carrier has room."""
+        """Hand over what has a target, as far as its carrier has room.
+
+        Not before every recipient has its target: those of one destination share a transaction.
+        """
+        if self.draining or delivery.to_resolve(active.state):
+            return
         groups: dict[tuple[str, str], list[int]] = {}
         for index in delivery.to_dispatch(active.state):
             target = active.state.recipients[index].target

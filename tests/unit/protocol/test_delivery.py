@@ -34,10 +34,12 @@ from refmta.protocol.delivery import (
     Recipient,
     Released,
     Removed,
+    Reported,
     Retried,
     Retry,
     Status,
     Undeliverable,
+    Warned,
     replay,
     start,
     step,
@@ -221,7 +223,9 @@ def test_the_rows_are_total() -> None:
     assert set(delivery.EVENTS) == set(Event.__args__)
     for row in delivery.RECIPIENT_ROWS.values():
         assert set(row) == set(Status)
-    assert set(delivery.RECIPIENT_ROWS) == set(Event.__args__) - {Held, Released, Removed}
+    assert set(delivery.RECIPIENT_ROWS) == set(Event.__args__) - {
+        Held, Released, Removed, Warned,
+    }  # fmt: skip
 
 
 #: what makes the first of two recipients have this status
@@ -232,6 +236,7 @@ WAYS: dict[Status, tuple[Event, ...]] = {
     Status.DELIVERED: (aim(0, P), GO, DELIVERED_0),
     Status.DEFERRED: (DEFERRED_0,),
     Status.FAILED: (FAILED_0,),
+    Status.REPORTED: (FAILED_0, Reported((0,), "x@example.net", 3)),
 }
 SAMPLES: dict[type, Event] = {
     Expanded: aim(0, R),
@@ -240,6 +245,7 @@ SAMPLES: dict[type, Event] = {
     AgentLost: AgentLost((0,)),
     Due: Due((0,)),
     Retried: Retried((0,)),
+    Reported: Reported((0,), "x@example.net", 9),
 }
 
 
@@ -257,6 +263,42 @@ def test_every_row(kind: type, status: Status) -> None:
     else:
         after, effects = step(before, SAMPLES[kind])
         assert (after != before or bool(effects)) is (row is delivery.TAKE)
+
+
+def test_a_failed_recipient_stays_until_it_is_reported() -> None:
+    message, _ = run(start("0ABC", 0, ["a", "b"]), aim(1, Q), Dispatched((1,)), FAILED_0)
+    message, effects = step(message, outcome(1, "delivered"))
+    assert not message.gone and message.open == 1
+    assert not any(isinstance(each, Free) for each in effects)
+    done, effects = step(message, Reported((0,), "x@example.net", 5))
+    assert done.gone and effects == (Free(),)
+
+
+def test_a_report_is_marked_and_the_mark_means_the_same_after_a_restart() -> None:
+    message, _ = run(start("0ABC", 0, ["a", "b"]), FAILED_0)
+    after, effects = step(message, Reported((0, 1), "x@example.net", 5))
+    assert with_status(after, Status.REPORTED) == (0,)  # b has not failed: nobody was told of it
+    assert effects == (AppendMark((Mark("reported", 0, 1, 5, "5.2.1", "x@example.net"),)),)
+    failed = Mark("failed", 0, 1, 0, "5.2.1", "failed")
+    again, _ = replay(start("0ABC", 0, ["a", "b"]), (failed, *effects[0].marks))
+    assert with_status(again, Status.REPORTED) == (0,) and again.open == 1
+
+
+def test_a_delay_is_told_once_and_that_survives_a_restart() -> None:
+    message, effects = step(start("0ABC", 0, ["a"]), Warned(7))
+    assert message.warned and effects == (AppendMark((Mark("warned", -1, 0, 7),)),)
+    assert step(message, Warned(8)) == (message, ())
+    assert replay(start("0ABC", 0, ["a"]), effects[0].marks)[0].warned
+
+
+def test_a_remote_attempt_is_remembered_as_such_with_who_spoke() -> None:
+    far = Target(kind="remote", user="example.net", mailbox="a@example.net", address="a")
+    message, _ = run(start("0ABC", 0, ["a"]), Expanded(0, (far,), 0), Dispatched((0,)))
+    said = Outcome(0, "deferred", "4.2.0", "450 later", 9, "mx.example.net")
+    message, effects = step(message, said)
+    assert message.recipients[0].far and message.recipients[0].host == "mx.example.net"
+    again, _ = replay(start("0ABC", 0, ["a"]), effects[0].marks)
+    assert again.recipients[0].far and again.recipients[0].host == "mx.example.net"
 
 
 IMPOSSIBLE: dict[str, tuple[Event, ...]] = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
 from refmta.processes.channels import local_channels, socket_channels
 from refmta.protocol import delivery
 from refmta.roles import qmgr
-from refmta.roles.qmgr import Slice
+from refmta.roles.qmgr import Slice, queue, state
 from refmta.stores import chunks
 from refmta.stores.disk import PosixDisk
 from refmta.wire.envelope import Envelope, encode_chunk
@@ -61,7 +60,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
         began_s.append(trio.current_time())
         return EPOCH_S + trio.current_time() - began_s[0]
 
-    monkeypatch.setattr(qmgr, "time", types.SimpleNamespace(time=now_s))
+    monkeypatch.setattr(qmgr.run, "__kwdefaults__", {"wall": now_s, "chance": None})
 
 
 @pytest.fixture(autouse=True)
@@ -311,7 +310,7 @@ async def test_a_route_is_asked_for_once_and_again_when_it_is_old(
         await it.arrives(*[it.put(number) for number in range(10)])
         assert len(it.asked) == 1
         assert len(it.agents["ada"].handed) == 10
-        await trio.sleep(qmgr.ROUTE_S + 1)
+        await trio.sleep(state.ROUTE_S + 1)
         await it.arrives(it.put(11))
         assert len(it.asked) == 2
 
@@ -320,11 +319,11 @@ async def test_a_route_is_asked_for_once_and_again_when_it_is_old(
 async def test_an_agent_has_only_so_many_at_a_time(pair: Pair, tmp_path: Path):
     async with world(pair, tmp_path) as it:
         agent = await it.link_agent()
-        await it.arrives(*[it.put(number) for number in range(qmgr.WINDOW + 20)])
-        assert len(agent.handed) == qmgr.WINDOW
+        await it.arrives(*[it.put(number) for number in range(state.WINDOW + 20)])
+        assert len(agent.handed) == state.WINDOW
         for deliver in list(agent.handed[:5]):
             await agent.says(deliver)
-        assert len(agent.handed) == qmgr.WINDOW + 5
+        assert len(agent.handed) == state.WINDOW + 5
 
 
 # -- marks: after the outcome, and only then ------------------------------------------------------
@@ -519,7 +518,7 @@ async def test_a_message_that_outlives_its_agents_is_deferred_and_comes_back(
     async with world(pair, tmp_path) as it:
         name = it.put(1)
         await it.arrives(name)
-        for number in range(qmgr.LOSSES):
+        for number in range(state.LOSSES):
             assert it.marks(name) == [], number
             agent = await it.link_agent()
             assert len(agent.handed) == 1
@@ -552,7 +551,7 @@ async def test_a_lost_agent_counts_once_for_a_message_however_many_recipients_it
             )  # fmt: skip
         name = it.put(1, *recipients)
         await it.arrives(name)
-        for _ in range(qmgr.LOSSES - 1):
+        for _ in range(state.LOSSES - 1):
             agent = await it.link_agent("virtual")
             assert len(agent.handed) == 5
             await it.lose(agent)
@@ -799,7 +798,7 @@ async def test_only_retry_needs_no_id(pair: Pair, tmp_path: Path):
 @both
 async def test_a_long_queue_is_described_in_parts(pair: Pair, tmp_path: Path):
     async with world(pair, tmp_path) as it:
-        ids = [it.put(number) for number in range(2 * qmgr.ROWS_AT_ONCE + 7)]
+        ids = [it.put(number) for number in range(2 * state.ROWS_AT_ONCE + 7)]
         await it.arrives(*ids)
         it.said.clear()
         await it.operator("list")
@@ -815,8 +814,8 @@ async def test_a_long_queue_is_described_in_parts(pair: Pair, tmp_path: Path):
 async def test_only_so_many_messages_are_in_memory_and_all_are_delivered(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(qmgr, "ACTIVE", 10)
-    monkeypatch.setattr(qmgr, "LOADED_AT_ONCE", 4)
+    monkeypatch.setattr(queue, "ACTIVE", 10)
+    monkeypatch.setattr(queue, "LOADED_AT_ONCE", 4)
     async with world(pair, tmp_path) as it:
         agent = await it.link_agent()
         await it.arrives(*[it.put(number) for number in range(50)])
@@ -833,8 +832,7 @@ async def test_only_so_many_messages_are_in_memory_and_all_are_delivered(
 async def test_a_user_whose_agent_hangs_keeps_nobody_elses_mail_waiting(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(qmgr, "ACTIVE", 8)
-    monkeypatch.setattr(qmgr, "SHARE", 4)
+    monkeypatch.setattr(queue, "ACTIVE", 8)
     async with world(pair, tmp_path) as it:
         await it.arrives(*[it.put(number) for number in range(20)])
         bob = await it.link_agent("bob")
@@ -852,7 +850,7 @@ async def test_a_user_whose_agent_hangs_keeps_nobody_elses_mail_waiting(
 async def test_what_is_parked_and_retried_by_the_operator_is_handed_over_once(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(qmgr, "SHARE", 4)
+    monkeypatch.setattr(queue, "ACTIVE", 8)
     async with world(pair, tmp_path) as it:
         ids = [it.put(number) for number in range(12)]
         await it.arrives(*ids)
