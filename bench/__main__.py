@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import disk, large, memory, queued, report, syncs, throughput
+from bench import disk, large, memory, queued, relaying, report, syncs, throughput
 from bench.load import LoadError, Shape, run, settle
 from bench.report import line, title
 from bench.target import Target, TargetError
@@ -171,6 +171,43 @@ class Bench:
         row = {"without": rates[False], "with": rates[True]}
         self.found.setdefault("queued", {})[target.name] = row
 
+    def relaying(self) -> None:
+        """In by smtp-source, out to smtp-sink; and beside a long queue for a dead destination."""
+        title("relayed to smtp-sink, 4 KB", *self.names, "ratio", "aim")
+        with self.reporting(), ExitStack() as sinks:
+            pairs = [(each, sinks.enter_context(relaying.sink(each))) for each in self.targets]
+            for shape in relaying.shapes(self.options.quick):
+                delivered: dict[str, list[float]] = {name: [] for name in self.names}
+                accepted: dict[str, list[float]] = {name: [] for name in self.names}
+                rounds = relaying.measure(pairs, shape, self.options.rounds, self.chance)
+                for name, rates in rounds:
+                    delivered[name].append(rates.delivered)
+                    accepted[name].append(rates.accepted)
+                report.rates_rows(str(shape), delivered, accepted, self.references, relaying.AIM)
+                row = {"shape": asdict(shape), "relayed": delivered, "accepted": accepted}
+                self.found.setdefault("relaying", []).append(row)
+        messages = QUICK_QUEUED if self.options.quick else QUEUED
+        title(f"{relaying.LIVE} beside {messages} for a dead destination", "without", "with",
+              "ratio", "aim")  # fmt: skip
+        for target in self.targets:
+            if target.name not in self.references[1:]:
+                with self.reporting(), type(target)(self.place / f"{target.name}-dead") as loaded:
+                    self.one_beside_the_dead(target, loaded, messages)
+
+    def one_beside_the_dead(self, target: Target, loaded: Target, messages: int) -> None:
+        relaying.fill(loaded, messages)
+        shape = Shape(clients=relaying.CLIENTS, messages=relaying.LIVE, kept=True)
+        rates: dict[str, list[float]] = {}
+        for key, server in (("without", target), ("with", loaded)):
+            with relaying.sink(server) as taker:  # one at a time: both may share a network
+                passages = range(self.options.rounds)
+                rates[key] = [relaying.run(server, taker, shape).delivered for _ in passages]
+        value = report.ratio(rates["with"], rates["without"])
+        medians = [f"{statistics.median(each):.0f}/s" for each in rates.values()]
+        aim = "" if target.reference else report.verdict(value, relaying.NOT_DELAYED_AIM)
+        line(target.name, *medians, f"{value:.2f}", aim)
+        self.found.setdefault("dead", {})[target.name] = rates
+
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     "disk": Bench.disk,
@@ -179,6 +216,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "syncs": Bench.syncs,
     "large": Bench.large,
     "queued": Bench.queued,
+    "relaying": Bench.relaying,
 }
 
 

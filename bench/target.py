@@ -14,6 +14,9 @@ from typing import Self
 
 DOMAIN = "bench.test"
 HOSTNAME = "mx.bench.test"
+#: Mail for these is relayed: to smtp-sink, or to a port where nobody listens.
+SINK_DOMAIN, SINK_PORT = "sink.test", 2599
+DEAD_DOMAIN, DEAD_PORT = "dead.test", 2598
 MAIN_USER = "bench"
 STUCK_USER = "stuck"  # mail for this user is deferred
 NUMBERED = [f"{number}{MAIN_USER}" for number in range(1, 17)]  # as smtp-source -r names them

@@ -6,7 +6,8 @@ also the order of the columns (`Target` is in bench/target.py).
 
 Postfix runs in an overlay root with Debian's own configuration of an Internet site. Changed in
 both columns, since otherwise nothing could be compared: the domain and users, Maildir delivery, no
-DNS (there is none in its network: a lookup would hang), and a size limit that admits 100 MB.
+DNS (there is none in its network: a lookup would hang), a size limit that admits 100 MB, and a
+next hop for each of the two domains that are relayed.
 The tuned column adds what `TUNED` says. Nobody listens at its /dev/log: its logging costs it less
 than in real life. Its process and connection limits are as shipped: its own networks are exempt
 from the latter.
@@ -28,9 +29,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bench.target import (
+    DEAD_DOMAIN,
+    DEAD_PORT,
     DOMAIN,
     HOSTNAME,
     MAIN_USER,
+    SINK_DOMAIN,
+    SINK_PORT,
     STUCK_USER,
     Target,
     TargetError,
@@ -60,6 +65,10 @@ class Postfix(Target):
         "smtpd_peername_lookup": "no",
         "message_size_limit": str(256 << 20),
         "inet_protocols": "ipv4",
+        "transport_maps": (
+            f"inline:{{{SINK_DOMAIN}=smtp:[127.0.0.1]:{SINK_PORT},"
+            f"{DEAD_DOMAIN}=smtp:[127.0.0.1]:{DEAD_PORT}}}"
+        ),
     }
 
     @classmethod
@@ -165,6 +174,11 @@ system_users = true
 [limits]
 connections_per_client = 300
 message_octets = {256 << 20}
+[relay]
+networks = ["127.0.0.0/8"]
+[relay.next_hops]
+"{SINK_DOMAIN}" = "[127.0.0.1]:{SINK_PORT}"
+"{DEAD_DOMAIN}" = "[127.0.0.1]:{DEAD_PORT}"
 """
         for uid, user in user_ids():
             text += f'[users.{user}]\nuid = {uid}\ngid = {uid}\nhome = "{self.homes / user}"\n'
