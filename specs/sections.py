@@ -3,6 +3,8 @@ controls, as far as the spec has them.
 
 Subjects come from entry points, so that the specs import none of them:
 - refmta.specs.stores: a factory of a CommitStore; enumerated in the section "persistence";
+- refmta.specs.smtp_clients: a factory of a Client (specs.smtp_client.transcript); searched in the
+  section "smtp_client";
 - refmta.specs.proofs: a module for CrossHair; its section has the entry point's name;
 - refmta.specs.controls: a factory of a list of Controls; a control for spec "a/b" is in section
   "a".
@@ -20,6 +22,7 @@ from typing import Any
 
 import specs.persistence.controls
 import specs.queue.controls
+import specs.queue.trace_controls
 from specs.kernel.control import Control, ControlResult, run_control
 from specs.kernel.explore import Exploration, explore
 from specs.kernel.proofs import Proof, ProofRun, prove
@@ -29,15 +32,31 @@ from specs.persistence.protocols import CommitStore
 from specs.persistence.workloads import WORKLOADS
 from specs.queue.spec import queue_spec
 from specs.queue.states import Bounds
+from specs.smtp_client.spec import Bounds as ClientBounds
+from specs.smtp_client.spec import client_spec
+from specs.smtp_client.transcript import Client
 
 STORES = "refmta.specs.stores"
+SMTP_CLIENTS = "refmta.specs.smtp_clients"
 PROOFS = "refmta.specs.proofs"
 CONTROLS = "refmta.specs.controls"
 
 QUEUE_BOUNDS = (
-    Bounds(recipients=(2, 2), resends=1, faults=1),
-    Bounds(recipients=(2,), resends=1, faults=2),
-    Bounds(recipients=(2,), resends=1, faults=1, patient=False),
+    Bounds(recipients=("ll", "ll"), resends=1, faults=1),
+    Bounds(recipients=("ll",), resends=1, faults=2),
+    Bounds(recipients=("ll",), resends=1, faults=1, patient=False),
+    Bounds(recipients=("lr",), resends=1, faults=1, setbacks=1, followed=False),
+    Bounds(recipients=("lr",), resends=1, faults=1, setbacks=1, null=True),
+    Bounds(recipients=("r",), resends=0, faults=2, setbacks=1, followed=False),
+    Bounds(recipients=("r",), resends=0, faults=1, setbacks=2),
+    Bounds(recipients=("r", "l"), resends=0, faults=1, followed=False),
+    Bounds(recipients=("r", "l"), resends=0, faults=0, setbacks=2),
+)
+
+CLIENT_BOUNDS = (
+    ClientBounds(recipients=(3, 1)),
+    ClientBounds(recipients=(2, 2, 1)),
+    ClientBounds(recipients=(2, 1), eight_bit=True),
 )
 
 
@@ -87,6 +106,7 @@ class Subjects:
     """What entry points have brought, and what could not be loaded."""
 
     stores: list[CommitStore] = field(default_factory=list)
+    clients: list[Client] = field(default_factory=list)
     proofs: dict[str, str] = field(default_factory=dict)
     controls: list[Control] = field(default_factory=list)
     unavailable: dict[str, list[str]] = field(default_factory=dict)
@@ -95,8 +115,11 @@ class Subjects:
     def names(self) -> list[str]:
         """Of all sections, in the order in which they run."""
         heads = [section_of(control) for control in self.controls]
+        clients = ["smtp_client"] if self.clients else []
         return list(
-            dict.fromkeys(["queue", "persistence", *self.proofs, *heads, *self.unavailable])
+            dict.fromkeys(
+                ["queue", "persistence", *clients, *self.proofs, *heads, *self.unavailable]
+            )
         )
 
 
@@ -107,16 +130,24 @@ def section_of(control: Control) -> str:
 def subjects() -> Subjects:
     """Load what is registered, and the specs' own controls."""
     found = Subjects(
-        controls=[*specs.queue.controls.controls(), *specs.persistence.controls.controls()]
+        controls=[
+            *specs.queue.controls.controls(),
+            *specs.queue.trace_controls.controls(),
+            *specs.persistence.controls.controls(),
+        ]
     )
     for point in _registered(STORES):
         _load(found, point, "persistence", lambda make: found.stores.append(make()))
+    for point in _registered(SMTP_CLIENTS):
+        _load(found, point, "smtp_client", lambda make: found.clients.append(make()))
     for point in _registered(PROOFS):
         found.proofs[point.name] = point.value  # not imported here: CrossHair does
     for point in _registered(CONTROLS):
         _load(found, point, point.name, lambda make: found.controls.extend(make()))
     if not found.stores:
         found.unavailable.setdefault("persistence", []).append(f"no store registered as {STORES}")
+    if "smtp_client" in found.names and not found.clients:
+        found.unavailable.setdefault("smtp_client", []).append(f"none loaded as {SMTP_CLIENTS}")
     return found
 
 
@@ -155,6 +186,12 @@ def _section(found: Subjects, name: str, proving: Future[ProofRun] | None) -> Se
     if name == "persistence":
         for store in found.stores:
             section.enumerations += examine_all(store, MODELS, WORKLOADS)
+    if name == "smtp_client":
+        section.explorations += [
+            explore(client_spec(client, bounds))
+            for client in found.clients
+            for bounds in CLIENT_BOUNDS
+        ]
     section.controls += [
         run_control(control) for control in found.controls if section_of(control) == name
     ]

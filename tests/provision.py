@@ -27,6 +27,7 @@ PACKAGES = {
     "smtp-source": ("postfix",),
     "postfix": ("postfix",),
     "swaks": ("swaks",),
+    "dnsmasq": ("dnsmasq-base",),
     "overlay": ("util-linux", "mount", "iproute2"),
 }
 SAMPLES = Path("/usr/share/doc/spamassassin/examples")
@@ -94,12 +95,24 @@ def why_not_overlay() -> str | None:
     return None if allowed else "no overlay root in namespaces here"
 
 
+def why_not_exim() -> str | None:
+    """It is installed in an overlay root only, by whoever needs it."""
+    found = subprocess.run(
+        ["apt-cache", "policy", "exim4-daemon-light"],
+        capture_output=True, text=True, check=False,
+    ) if tool("apt-cache") else None  # fmt: skip
+    have = found is not None and "Candidate: 4" in found.stdout
+    return None if have else "no package exim4-daemon-light"
+
+
 CHECKS: dict[str, Callable[[], str | None]] = {
     "root": why_not_root,
     "strace": why_not_strace,
     "smtp-source": why_not_program("smtp-source"),
     "postfix": why_not_program("postfix"),
     "swaks": why_not_program("swaks"),
+    "dnsmasq": why_not_program("dnsmasq"),
+    "exim-package": why_not_exim,
     "spamassassin-samples": why_not_samples,
     "overlay": why_not_overlay,
 }

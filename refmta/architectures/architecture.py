@@ -15,7 +15,9 @@ class CompartmentRow:
     """A process or a pool.
 
     per_user: runs as the recipient user, a process each, on demand.
-    pooled: a parent accepts connections for workers (`patterns.secure_preforking`).
+    pooled: a parent hands connections, or the calls of its clients, to workers
+    (`patterns.secure_preforking`).
+    lazy: started on first use.
     ends_with: compartment whose death ends this one's processes.
     """
 
@@ -24,6 +26,7 @@ class CompartmentRow:
     per_user: bool = False
     pooled: bool = False
     listener: bool = False
+    lazy: bool = False
     ends_with: str = ""
 
 

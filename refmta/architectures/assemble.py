@@ -5,16 +5,19 @@ supervisor).  Pure: files and processes are the launcher's business.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from refmta.architectures.architecture import Architecture, CompartmentRow
 from refmta.architectures.configuration import Settings, pool_rules, reserved_ids, routing_slice
+from refmta.architectures.onward import ourselves, own_ports
+from refmta.architectures.sections import Configuration
 from refmta.processes.plan import ChannelRow, Compartment, Plan
 from refmta.processes.pool import PoolSlice
-from refmta.protocol.routing import VIRTUAL_OWNER
-from refmta.roles import enqueue, local, qmgr, smtpd
+from refmta.protocol.routing import LOCALHOST, VIRTUAL_OWNER
+from refmta.roles import bounce, enqueue, local, qmgr, remote, smtpd
 
 #: The owner of virtual mailboxes comes after the compartments.
 VIRTUAL_PLACE = 50
@@ -30,8 +33,10 @@ class Assembly(NamedTuple):
     owners: dict[str, int | None]
 
 
-def assemble(architecture: Architecture, settings: Settings, *, root: bool) -> Assembly:
-    """The manifest and the plan."""
+def assemble(
+    architecture: Architecture, settings: Settings, *, root: bool, machine: Sequence[str] = ()
+) -> Assembly:
+    """The manifest and the plan.  machine: its addresses, for those who listen on all of them."""
     configuration = settings.configuration
     names = ["supervisor", *(row.name for row in architecture.compartments)]
     base = configuration.first_uid
@@ -61,11 +66,11 @@ def assemble(architecture: Architecture, settings: Settings, *, root: bool) -> A
             for name in names
         ],
     }
-    return Assembly(manifest, _plan(architecture, settings), owners)
+    return Assembly(manifest, _plan(architecture, settings, machine), owners)
 
 
-def _plan(architecture: Architecture, settings: Settings) -> Plan:
-    slices = _slices(settings)
+def _plan(architecture: Architecture, settings: Settings, machine: Sequence[str]) -> Plan:
+    slices = _slices(settings, machine)
     return Plan(
         architecture=architecture.name,
         compartments=tuple(
@@ -88,24 +93,36 @@ def _plan(architecture: Architecture, settings: Settings) -> Plan:
 
 
 def _compartment(number: int, row: CompartmentRow, slices: dict[str, bytes]) -> Compartment:
-    wanted = (*(("pool",) if row.pooled else ()), *row.roles)
+    given = {role: slices[role] for role in row.roles}
+    if row.pooled:
+        given["pool"] = slices[f"pool:{row.name}"]
     return Compartment(
         name=row.name,
         number=number,
         roles=row.roles,
-        slices={role: slices[role] for role in wanted},
+        slices=given,
         per_user=row.per_user,
         pooled=row.pooled,
         ends_with=row.ends_with,
         listener=row.listener,
+        lazy=row.lazy,
     )
 
 
-def _slices(settings: Settings) -> dict[str, bytes]:
-    """Each role's own slice of the configuration, encoded."""
-    configuration = settings.configuration
-    limits, spool = configuration.limits, str(settings.spool)
-    slices: dict[str, msgspec.Struct] = {
+def _slices(settings: Settings, machine: Sequence[str]) -> dict[str, bytes]:
+    """Each role's own slice of the configuration, and each pool's, encoded."""
+    slices = {
+        **_ways_in(settings, machine),
+        **_ways_out(settings, machine),
+        **_pools(settings.configuration),
+    }
+    return {name: msgspec.msgpack.encode(each) for name, each in slices.items()}
+
+
+def _ways_in(settings: Settings, machine: Sequence[str]) -> dict[str, msgspec.Struct]:
+    """Slices of the roles through which mail comes, and of who answers questions."""
+    configuration, limits = settings.configuration, settings.configuration.limits
+    return {
         "smtpd": smtpd.Slice(
             hostname=configuration.hostname,
             message_octets=limits.message_octets,
@@ -115,19 +132,56 @@ def _slices(settings: Settings) -> dict[str, bytes]:
             data_s=limits.data_s,
             verdict_s=limits.verdict_s,
         ),
-        "pool": PoolSlice(
-            rules=pool_rules(configuration),
-            connections_per_client=limits.connections_per_client,
-            trusted=configuration.trusted,
-        ),
         # A Received line and its kin come on top of what the client may send.
         "enqueue": enqueue.Slice(
-            spool=spool,
+            spool=str(settings.spool),
             hostname=configuration.hostname,
             message_octets=limits.message_octets,
         ),
-        "qmgr": qmgr.Slice(spool=spool, lifetime_s=limits.lifetime_s),
-        "local": local.Slice(hostname=configuration.hostname, idle_s=limits.agent_idle_s),
-        "resolve": routing_slice(configuration),
+        "resolve": routing_slice(configuration, machine),
     }
-    return {role: msgspec.msgpack.encode(each) for role, each in slices.items()}
+
+
+def _ways_out(settings: Settings, machine: Sequence[str]) -> dict[str, msgspec.Struct]:
+    """Slices of the roles by which mail leaves the queue."""
+    configuration = settings.configuration
+    return {
+        "qmgr": qmgr.Slice(
+            spool=str(settings.spool),
+            hostname=configuration.hostname,
+            lifetime_s=configuration.limits.lifetime_s,
+            retry_minimum_s=configuration.retry.minimum_s,
+            retry_maximum_s=configuration.retry.maximum_s,
+            delay_warning_s=configuration.reports.delay_warning_s,
+            copies=configuration.reports.postmaster,
+            postmaster=configuration.postmaster,
+            remote_workers=configuration.remote.max_workers,
+            per_destination=configuration.relay.per_destination,
+        ),
+        "local": local.Slice(
+            hostname=configuration.hostname, idle_s=configuration.limits.agent_idle_s
+        ),
+        "remote": remote.Slice(
+            hostname=configuration.hostname,
+            port=configuration.relay.port,
+            own=(LOCALHOST, *map(str, ourselves(configuration, machine))),
+            own_ports=own_ports(configuration),
+            nameservers=configuration.relay.nameservers,
+            timeouts_factor=configuration.relay.timeout_factor,
+        ),
+        "bounce": bounce.Slice(
+            hostname=configuration.hostname, postmaster=configuration.postmaster
+        ),
+    }
+
+
+def _pools(configuration: Configuration) -> dict[str, msgspec.Struct]:
+    """The rules of each pool, by its compartment."""
+    return {
+        "pool:smtpd": PoolSlice(
+            rules=pool_rules(configuration.smtpd),
+            connections_per_client=configuration.limits.connections_per_client,
+            trusted=configuration.trusted,
+        ),
+        "pool:remote": PoolSlice(rules=pool_rules(configuration.remote)),
+    }

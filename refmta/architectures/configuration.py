@@ -10,26 +10,24 @@ import difflib
 import ipaddress
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from refmta.architectures import onward
+from refmta.architectures.sections import Configuration, Pool, Remote, parse_listen
 from refmta.patterns.secure_preforking import Rules
 from refmta.protocol import routing
+from refmta.protocol.relaying import spell
 from refmta.roles import resolve
 from refmta.wire.address import AddressError, is_domain, parse_mailbox
 
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400 * 30)]
-Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-UserId = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-#: Where the compartments' users begin: a range that Debian and systemd leave unused.
-FIRST_UID = 1_900_000_000
 #: How many ids from there are reserved.
 RESERVED = 1000
 #: Debian Policy 9.2.2: system users; 60000 to 65535 are Debian's own, `nobody` and "no id".
 SYSTEM_IDS = ((0, 1000), (60_000, 65_536))
-_LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})\Z")
 
 
 class ConfigurationError(Exception):
@@ -38,69 +36,6 @@ class ConfigurationError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the file."""
-
-
-class Domain(Section, frozen=True):
-    """A local domain."""
-
-    mailboxes: tuple[str, ...] = ()
-    system_users: bool = False
-    aliases: dict[str, tuple[str, ...]] = {}
-    catch_all: str = ""
-
-
-class User(Section, frozen=True):
-    """A recipient user who needs no account on the machine."""
-
-    uid: UserId
-    gid: UserId
-    home: str
-
-
-class Limits(Section, frozen=True):
-    """A number on everything."""
-
-    message_octets: Annotated[int, msgspec.Meta(ge=65536, le=2**32)] = 50 * 1024 * 1024
-    recipients: Annotated[int, msgspec.Meta(ge=100, le=1000)] = 1000
-    errors: Count = 10
-    connections_per_client: Count = 50
-    command_s: Seconds = 300.0
-    data_s: Seconds = 300.0
-    verdict_s: Seconds = 300.0
-    agents: Count = 50
-    agent_idle_s: Seconds = 300.0
-    lifetime_s: Annotated[int, msgspec.Meta(ge=3600, le=86400 * 30)] = 5 * 86400
-
-
-class Pool(Section, frozen=True):
-    """Workers of smtpd."""
-
-    max_workers: Annotated[int, msgspec.Meta(ge=1, le=2000)] = 100
-    max_uses: Count = 500
-    max_age_s: Seconds = 3600.0
-    max_idle_s: Seconds = 100.0
-    spare: Annotated[int, msgspec.Meta(ge=0, le=2000)] = 2
-
-
-class Configuration(Section, frozen=True):
-    """The file."""
-
-    hostname: str
-    postmaster: str
-    domains: dict[str, Domain]
-    listen: tuple[str, ...] = ("0.0.0.0:25", "[::]:25")
-    spool: str = "/var/spool/refmta"
-    mail_root: str = ""
-    users: dict[str, User] = {}
-    trusted: tuple[str, ...] = ()
-    separator: Annotated[str, msgspec.Meta(max_length=1)] = "+"
-    first_uid: UserId = FIRST_UID
-    limits: Limits = Limits()
-    smtpd: Pool = Pool()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +96,8 @@ def explain(message: str, document: dict[str, Any]) -> str:
     missing = re.fullmatch(r"Object missing required field `(.*)`", what)
     if missing:
         return f"{_join(path, missing[1])}: missing, and required"
+    if what.startswith("Invalid enum value"):
+        return f"{path}: {what[0].lower()}{what[1:]}; known here: {', '.join(_choices(path))}"
     if not unknown:
         return f"{_concrete(path, document) or 'top level'}: {what[0].lower()}{what[1:]}"
     fields = _fields(path)
@@ -185,16 +122,27 @@ def _concrete(path: str, document: dict[str, Any]) -> str:
 
 def _fields(path: str) -> list[str]:
     """The keys that are right in a table."""
-    form: Any = Configuration
-    for part in filter(None, re.split(r"\.|(\[\.\.\.\])", path)):
-        if part == "[...]":
-            continue
-        hint = get_type_hints(form).get(part) if isinstance(form, type) else None
-        inner = [each for each in get_args(hint) if isinstance(each, type)]
-        form = inner[-1] if inner else hint
+    form = _form(path)
     if isinstance(form, type) and issubclass(form, msgspec.Struct):
         return list(form.__struct_fields__)
     return []
+
+
+def _form(path: str) -> Any:
+    """The type at a key path; of a collection, that of its elements."""
+    form: Any = Configuration
+    for part in filter(None, re.split(r"\.|(\[(?:\.\.\.|[0-9]+)\])", path)):
+        if part.startswith("["):
+            continue
+        hint = get_type_hints(form).get(part) if isinstance(form, type) else None
+        inner = [e for e in get_args(hint) if isinstance(e, type) or get_origin(e) is Literal]
+        form = inner[-1] if inner else hint
+    return form
+
+
+def _choices(path: str) -> list[str]:
+    """The words that are right in a place."""
+    return sorted(map(str, get_args(_form(path))))
 
 
 def contradictions(configuration: Configuration) -> list[str]:
@@ -216,6 +164,8 @@ def contradictions(configuration: Configuration) -> list[str]:
         except ValueError:
             problems.append(f"trusted: not an IP address: {text!r}")
     problems += _users(configuration)
+    if not problems:
+        problems += onward.problems(configuration)
     if not problems:
         problems += routing.problems(resolve.table(routing_slice(configuration)))
     return problems
@@ -260,20 +210,8 @@ def _users(configuration: Configuration) -> list[str]:
     return problems
 
 
-def parse_listen(text: str) -> tuple[str, int]:
-    """("address", port).  Raises ValueError."""
-    match = _LISTEN.match(text)
-    if match is None:
-        raise ValueError(f'{text!r}: should look like "127.0.0.1:25" or "[::1]:25"')
-    address, port = match[1] or match[2], int(match[3])
-    ipaddress.ip_address(address)
-    if not 0 <= port <= 65535:
-        raise ValueError(f"{text!r}: no such port")
-    return address, port
-
-
-def routing_slice(configuration: Configuration) -> resolve.Slice:
-    """resolve's slice."""
+def routing_slice(configuration: Configuration, machine: Sequence[str] = ()) -> resolve.Slice:
+    """resolve's slice.  machine: the addresses that a wildcard in `listen` stands for."""
     return resolve.Slice(
         hostname=configuration.hostname,
         postmaster=configuration.postmaster,
@@ -286,10 +224,11 @@ def routing_slice(configuration: Configuration) -> resolve.Slice:
             )
             for name, domain in configuration.domains.items()
         },
-        literals=tuple(_literal(address) for address, _ in map(parse_listen, configuration.listen)),
+        literals=tuple(map(spell, onward.ourselves(configuration, machine))),
         separator=configuration.separator,
         users=tuple(configuration.users),
         reserved=reserved_ids(configuration),
+        relay=onward.relay_slice(configuration),
     )
 
 
@@ -299,10 +238,6 @@ def reserved_ids(configuration: Configuration) -> tuple[tuple[int, int], ...]:
     return (*SYSTEM_IDS, (base, base + RESERVED))
 
 
-def _literal(address: str) -> str:
-    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
-
-
-def pool_rules(configuration: Configuration) -> Rules:
-    """The rules of smtpd's pool."""
-    return msgspec.convert(msgspec.to_builtins(configuration.smtpd), Rules)
+def pool_rules(section: Pool | Remote) -> Rules:
+    """The rules of a pool."""
+    return msgspec.convert(msgspec.to_builtins(section), Rules)

@@ -12,6 +12,7 @@ import refmta.processes.no_helpers  # noqa: F401  first: see there
 # isort: split
 from refmta.architectures.catalogue import ARCHITECTURES
 from refmta.processes import compartment, pool, supervisor
+from refmta.processes.worker import Pooled
 
 #: The servers that a pooled role's workers talk to come from the architecture's channels.
 
@@ -27,7 +28,10 @@ def main() -> None:
     if row.pooled:
         ((role, module),) = modules.items()
         servers = tuple(each.server_role for each in architecture.talks if each.client == name)
-        pool.main(pool.Pooled(role=role, servers=servers, converse=module.converse))
+        if any(each.server == name for each in architecture.talks):
+            pool.main(Pooled(role=role, servers=servers, attend=module.attend))
+        else:
+            pool.main(Pooled(role=role, servers=servers, converse=module.converse))
     else:
         compartment.main({role: module.run for role, module in modules.items()})
 

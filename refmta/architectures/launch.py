@@ -12,6 +12,7 @@ import os
 import pwd
 import shutil
 import socket
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from refmta.architectures.architecture import Architecture
 from refmta.architectures.assemble import VIRTUAL_PLACE, Assembly, assemble
 from refmta.architectures.catalogue import ARCHITECTURES
 from refmta.architectures.configuration import ConfigurationError, Settings
+from refmta.architectures.interfaces import machine_addresses
 from refmta.architectures.reach import closed_directory, open_view, program_paths
 from refmta.protocol.routing import VIRTUAL_OWNER
 
@@ -119,13 +121,13 @@ class Prepared:
         os.execv(sys.executable, [*arguments, *map(str, self.inherited)])
 
 
-def prepare(settings: Settings, chosen: Architecture) -> Prepared:
-    """Directories, sockets, manifest and plan.  Raises ConfigurationError."""
+def prepare(settings: Settings, chosen: Architecture, trace: Path | None = None) -> Prepared:
+    """Directories, sockets, manifest, plan, and the trace's file.  Raises ConfigurationError."""
     root = os.getuid() == 0
     problems = machine_problems(settings)
     if problems:
         raise ConfigurationError([f"{settings.path}: {each}" for each in problems])
-    assembly = assemble(chosen, settings, root=root)
+    assembly = assemble(chosen, settings, root=root, machine=machine_addresses())
     try:
         make_directories(settings, chosen, assembly)
         listeners = [_bind(address) for address in settings.addresses()]
@@ -135,9 +137,25 @@ def prepare(settings: Settings, chosen: Architecture) -> Prepared:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise ConfigurationError([f"{settings.path}: {where}{error.strerror}"]) from None
-    plan = memory_file("plan", msgspec.msgpack.encode(assembly.plan))
+    traced = [] if trace is None else [open_trace(trace)]
+    final = msgspec.structs.replace(assembly.plan, traced=bool(traced))
+    plan = memory_file("plan", msgspec.msgpack.encode(final))
     manifest = memory_file("manifest", json.dumps(assembly.manifest).encode())
-    return Prepared(manifest, [plan, control.detach(), *(each.detach() for each in listeners)])
+    inherited = [plan, control.detach(), *traced, *(each.detach() for each in listeners)]
+    return Prepared(manifest, inherited)
+
+
+def open_trace(path: Path) -> int:
+    """The file that every process appends to, its owner's alone.  Raises ConfigurationError."""
+    try:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as error:
+        raise ConfigurationError([f"--trace: {path}: {error.strerror}"]) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # writes would mix, or block
+        os.close(descriptor)
+        raise ConfigurationError([f"--trace: {path}: not a regular file"])
+    return descriptor
 
 
 def make_directories(settings: Settings, chosen: Architecture, assembly: Assembly) -> None:

@@ -1,7 +1,9 @@
 """Our own architecture: every compartment its own user, descriptors instead of queue access.
 
 client -> smtpd -> enqueue -> [chunks] -> qmgr -> local (as the recipient) -> Maildir
-            '---------> resolve <----------'
+            |         ^                   ^ | '-> remote -> next hop
+            |         '----- bounce <-----|-'
+            '---------> resolve <---------'
 """
 
 from __future__ import annotations
@@ -11,12 +13,17 @@ from refmta.architectures.architecture import Architecture, CompartmentRow, Dire
 REFMTA = Architecture(
     name="refmta",
     summary="every compartment its own user; delivery agents get one descriptor and no queue",
+    # A compartment's place is its user id, which owns files: new ones come last.
     compartments=(
-        CompartmentRow(name="resolve", roles=("resolve",)),
+        CompartmentRow(name="resolve", roles=("resolve",), lazy=True),
         CompartmentRow(name="enqueue", roles=("enqueue",)),
         CompartmentRow(name="qmgr", roles=("qmgr",)),
         CompartmentRow(name="local", roles=("local",), per_user=True, ends_with="qmgr"),
         CompartmentRow(name="smtpd", roles=("smtpd",), pooled=True, listener=True),
+        CompartmentRow(name="bounce", roles=("bounce",), lazy=True, ends_with="qmgr"),
+        CompartmentRow(
+            name="remote", roles=("remote",), pooled=True, lazy=True, ends_with="qmgr"
+        ),
     ),
     talks=(
         talk("smtpd", "enqueue"),
@@ -24,11 +31,15 @@ REFMTA = Architecture(
         talk("enqueue", "qmgr"),
         talk("qmgr", "resolve"),
         talk("qmgr", "local"),
+        talk("qmgr", "remote"),
+        talk("qmgr", "bounce"),
+        talk("bounce", "enqueue"),
     ),
     directories=(
         # enqueue creates, qmgr marks and unlinks; new chunks belong to the group qmgr (setgid).
         Directory(path="chunks", owner="enqueue", group="qmgr", mode=0o2770),
         Directory(path="damaged", owner="enqueue", group="qmgr", mode=0o2770),
     ),
-    draining=("smtpd", "enqueue", "qmgr", "local", "resolve"),
+    # enqueue outlives bounce, so that a report that is begun is kept, and its outcome marked.
+    draining=("smtpd", "qmgr", "remote", "local", "bounce", "enqueue", "resolve"),
 )

@@ -27,7 +27,8 @@ import msgspec
 from rich.console import Console
 from rich.markup import escape
 
-from refmta.architectures.configuration import FIRST_UID, Settings, load
+from refmta.architectures.configuration import Settings, load
+from refmta.architectures.sections import FIRST_UID
 from refmta.cli import ps
 from refmta.cli.operator import UnreachableError, ask
 from refmta.cli.options import EX_FINDING, architecture_option, json_option

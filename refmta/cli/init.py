@@ -22,6 +22,16 @@ spool = "{spool}"
 mailboxes = ["postmaster"]     # kept below {spool}/mail
 # system_users = true          # every user of this machine: ~/Maildir
 # aliases = {{ info = ["postmaster@{domain}"] }}
+
+[relay]                        # without these nobody sends to other hosts through this server
+# networks = ["127.0.0.0/8", "::1"]    # whose clients may send anywhere
+# domains = ["backup.example"]         # taken from anybody, for another server of yours
+# next_hops = {{ "lan.example" = "[192.0.2.7]:25" }}    # by this host, not by MX records
+# smarthost = "[relay.example]:587"    # everything else by this one
+
+[reports]
+# postmaster = ["failed", "double"]    # gets a copy of each report; reports that can't be delivered
+# delay_warning_s = 14400              # when a sender hears of a delay; 0: never
 """
 
 

@@ -6,8 +6,6 @@ Exit codes: 0 fine, 1 a finding, 2 wrong usage or configuration, 3 the server ca
 from __future__ import annotations
 
 import importlib
-import json
-import sys
 from pathlib import Path
 
 import click
@@ -15,16 +13,15 @@ import click
 from refmta.architectures import launch
 from refmta.architectures.configuration import ConfigurationError
 from refmta.cli.options import (
-    EX_FINDING,
     architecture_option,
     configuration_option,
     fail,
-    json_option,
     settings_or_exit,
 )
 
 #: Commands whose modules are imported only when they are called.
 LATER = {
+    "check": "refmta.cli.check",
     "demo": "refmta.cli.demo",
     "init": "refmta.cli.init",
     "ps": "refmta.cli.ps",
@@ -54,34 +51,19 @@ def main() -> None:
 @main.command()
 @configuration_option
 @architecture_option
-def serve(path: Path, name: str) -> None:
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    help="Append each step of each message to this file, for `refmta-spec accept`.",
+)
+def serve(path: Path, name: str, trace: Path | None) -> None:
     """Run the mail server in the foreground.  SIGTERM finishes what is begun, then stops."""
     settings = settings_or_exit(path)
     try:
-        prepared = launch.prepare(settings, launch.architecture(name))
+        prepared = launch.prepare(settings, launch.architecture(name), trace)
     except ConfigurationError as error:
         fail(error)
     prepared.turn_into_spawner()
-
-
-@main.command()
-@configuration_option
-@json_option
-def check(path: Path, as_json: bool) -> None:
-    """Read the configuration and say what is wrong, and where.
-
-    Exit 2: the file is wrong.  Exit 1: the file is right, the machine is not.
-    """
-    settings = settings_or_exit(path)
-    problems = launch.machine_problems(settings)
-    if as_json:
-        click.echo(json.dumps({"file": str(settings.path), "problems": problems}))
-    else:
-        for problem in problems:
-            click.echo(f"{settings.path}: {problem}", err=True)
-        if not problems:
-            click.echo(f"{settings.path}: fine")
-    sys.exit(EX_FINDING if problems else 0)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,10 @@ class Pool:
         """It gets no more sessions."""
         self.workers[number].retired = True
 
+    def is_spent(self, number: int, now_s: float) -> bool:
+        """Whether it has served its last session."""
+        return self._spent(self.workers[number], now_s)
+
     def due(self, now_s: float) -> list[int]:
         """Idle workers that must go now: used up, too old, or idle too long beyond the spare."""
         idle = [n for n, worker in self.workers.items() if not worker.busy and not worker.retired]

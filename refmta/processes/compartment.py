@@ -11,19 +11,26 @@ import gc
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import trio
 
 from refmta.journal import Journal, journal
 from refmta.patterns.compartmentalization import Context, Linked
 from refmta.patterns.trust_partitioning import Border, Channel, ChannelBroken, border
+from refmta.processes.calls import Switchboard
 from refmta.processes.channels import adopt
 from refmta.processes.spawner import CHANNEL
+from refmta.trace import Emit, Trace, silent
 from refmta.wire.messages import Attach, Configure, Drain, Link, Message
 
 Run = Callable[[Context, Journal], Awaitable[None]]
-#: What a link's detail says of a client whose workers introduce themselves (`processes.pool`).
-POOLED = "pool"
+#: What a link's detail says of a client whose workers are introduced one by one, and of a server
+#: whose workers are called (`processes.pool`).  No user's name has a space in it.
+POOLED = "by introduction"
+ON_CALL = "on call"
+#: The port of the trace's descriptor: it comes first, and is for all roles of the process.
+TRACE = "trace"
 
 
 class Compartment:
@@ -35,26 +42,43 @@ class Compartment:
         self._contexts: dict[str, Context] = {}
         self._said = trio.Event()
         self._running = 0
+        self._trace: Emit = silent
 
     async def run(self) -> None:
         """Until every role has drained, or the supervisor is gone."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._speak)
+            calls = Switchboard(nursery)
             try:
                 while True:
                     for item in await self._supervisor.receive():
                         if item.message is not None:
-                            self._hear(item.message, item.descriptors, nursery)
+                            self._hear(item.message, item.descriptors, nursery, calls)
             except ChannelBroken:
                 nursery.cancel_scope.cancel()
 
-    def _hear(self, message: Message, descriptors: tuple[int, ...], nursery: trio.Nursery) -> None:
+    def _hear(
+        self,
+        message: Message,
+        descriptors: tuple[int, ...],
+        nursery: trio.Nursery,
+        calls: Switchboard,
+    ) -> None:
         match message:
-            case Configure() if message.role in self._runs:
-                context = Context(slices={message.role: message.slice}, say=self._say)
-                self._contexts[message.role] = context
+            case Configure(role=role) if role in self._runs:
+                context = self._contexts[role] = Context(
+                    slices={role: message.slice},
+                    say=self._say,
+                    call=partial(calls.call, role),
+                    trace=self._trace,
+                )
                 self._running += 1
-                nursery.start_soon(self._run_role, message.role, context, nursery)
+                nursery.start_soon(self._run_role, role, context, nursery)
+            case Link() if message.port == TRACE and message.role in self._runs:
+                self._trace = Trace(descriptors[0])
+            case Link() if message.detail == ON_CALL and message.role in self._contexts:
+                line = adopt(descriptors[0], border("caller", "pool"))
+                calls.connect(message.role, message.port, line)
             case Link() if message.role in self._contexts:
                 self._link(self._contexts[message.role], message, descriptors[0], nursery)
             case Drain():

@@ -16,6 +16,7 @@ class Compartment(msgspec.Struct, frozen=True, kw_only=True):
     per_user: one process per recipient user, started on demand, ended after its idle time.
     ends_with: the compartment whose death ends this one's processes, before it starts anew.
     listener: whether it gets the listening sockets.
+    lazy: started on first use, and on the next use after its death.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Compartment(msgspec.Struct, frozen=True, kw_only=True):
     pooled: bool = False
     ends_with: str = ""
     listener: bool = False
+    lazy: bool = False
 
 
 class ChannelRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,3 +51,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     #: Who may give orders by the control socket, besides root.
     operator: int
     max_agents: int = 50
+    #: Whether the supervisor inherits a file for the trace.
+    traced: bool = False

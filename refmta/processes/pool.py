@@ -1,8 +1,12 @@
-"""A pool: a parent that accepts connections and hands them to workers, and a template for these.
+"""A pool: a parent that hands connections or calls to workers, and a template for these.
 
     [template]  forked before trio starts, single-threaded, unused: forks workers on request
     [parent]    accepts, hands out, counts, retires; holds no channel that carries mail
     [worker]    one session at a time, with channels of its own to each server role
+
+A connection comes from a listening socket; a call (`processes.calls`) from another compartment.
+Calls are handed out in their order, under the same rules; those that find no worker wait in their
+link, unread, so that a caller without measure fills its own pipe only.
 
 The policy is `patterns.secure_preforking`; this file forks, accepts and kills.  A worker that is
 told to go (its control channel ends) has `GRACE_S` to do so; then it is killed.  When a server
@@ -21,17 +25,22 @@ import os
 import signal
 import socket
 import traceback
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import msgspec
 import trio
 
 from refmta.journal import Journal, journal
 from refmta.patterns.secure_preforking import Pool, Rules
-from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
+from refmta.patterns.trust_partitioning import (
+    Channel,
+    ChannelBroken,
+    Received,
+    border,
+    close_all,
+)
 from refmta.processes.channels import SocketChannel, adopt, socket_pair
 from refmta.processes.children import (
     Children,
@@ -40,8 +49,10 @@ from refmta.processes.children import (
     send_request,
     start_request,
 )
-from refmta.processes.compartment import report
+from refmta.processes.compartment import ON_CALL, TRACE, report
 from refmta.processes.spawner import CHANNEL, die_with_parent
+from refmta.processes.worker import Pooled, work
+from refmta.trace import Emit, Trace, silent
 from refmta.wire.messages import (
     Answer,
     Ask,
@@ -65,77 +76,12 @@ ACCEPT_PAUSE_S = 0.1
 TOO_MANY = reply(421, "4.7.0", "too many connections from your address").encode()
 
 
-class Conversation(Protocol):
-    """A session as the pool sees it.  `clean`: its worker may serve another."""
-
-    clean: bool
-
-    async def run(self) -> None: ...
-    def drain(self) -> None: ...
-
-
-Converse = Callable[[socket.socket, str, bytes, Mapping[str, Channel], Journal], Conversation]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pooled:
-    """A role that runs in a pool: its sessions, the servers it talks to, the pool's rules."""
-
-    role: str
-    servers: tuple[str, ...]
-    converse: Converse
-
-
 class PoolSlice(msgspec.Struct, frozen=True, kw_only=True):
     """The pool's configuration, in the slice named "pool"."""
 
     rules: Rules
     connections_per_client: int = 50
     trusted: tuple[str, ...] = ()
-
-
-# -- the worker -----------------------------------------------------------------------------------
-
-
-async def work(pooled: Pooled, configuration: bytes, control: Channel) -> None:
-    """Serve sessions, one at a time, until the parent ends the control channel."""
-    log = journal(pooled.role, terminal=os.isatty(2))
-    channels: dict[str, Channel] = {}
-    current: list[Conversation] = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_drain_on_signal, current)
-        try:
-            while True:
-                for item in await control.receive():
-                    match item.message:
-                        case Link() as link:
-                            side = border(pooled.role, link.port)
-                            channels[link.port] = adopt(item.descriptors[0], side)
-                        case Session() as session:
-                            # Told, not asked: finding out costs three system calls a session.
-                            family = socket.AF_INET6 if ":" in session.client else socket.AF_INET
-                            connection = socket.socket(
-                                family, socket.SOCK_STREAM, 0, fileno=item.descriptors[0]
-                            )
-                            conversation = pooled.converse(
-                                connection, session.client, configuration, channels, log
-                            )
-                            current[:] = [conversation]
-                            await conversation.run()
-                            current.clear()
-                            if not conversation.clean:
-                                raise ChannelBroken("an answer may still be on its way")
-                control.post(Idle())
-                await control.flush()
-        except ChannelBroken:
-            nursery.cancel_scope.cancel()
-
-
-async def _drain_on_signal(current: list[Conversation]) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM) as signals:
-        async for _ in signals:
-            for conversation in current:
-                conversation.drain()
 
 
 # -- the template ---------------------------------------------------------------------------------
@@ -203,7 +149,11 @@ class Parent:
     dirty: list[Channel] = field(default_factory=list)
     crowded: bool = False
     changed: trio.Event = field(default_factory=trio.Event)
-    listeners: list[trio.CancelScope] = field(default_factory=list)
+    #: What brings sessions: each listening socket, and each caller's line.
+    doors: list[trio.CancelScope] = field(default_factory=list)
+    trace: Emit = silent
+    #: The trace's descriptor, to be handed on to workers; -1 if there is none.
+    traced: int = -1
     journal: Journal = field(default_factory=lambda: journal("pool", terminal=os.isatty(2)))
 
     async def run(self) -> None:
@@ -229,6 +179,11 @@ class Parent:
                 self.supervisor.post(Ready())
             case Link(port="listener"):
                 self.nursery.start_soon(self._accept, descriptors[0])
+            case Link() if message.port == TRACE:
+                self.trace, self.traced = Trace(descriptors[0]), descriptors[0]
+            case Link() if message.detail == ON_CALL:
+                line = adopt(descriptors[0], border("pool", "caller"))
+                self.nursery.start_soon(self._answer, message.port, line)
             case Link():
                 self._serve_by(message.port, descriptors[0])
             case Ask():
@@ -267,12 +222,12 @@ class Parent:
             if not self.pool.workers[hand.number].busy:
                 self._retire(hand)
 
-    # -- connections ------------------------------------------------------------------------------
+    # -- connections and calls --------------------------------------------------------------------
 
     async def _accept(self, descriptor: int) -> None:
         """Take connections while there is, or may be, a worker for them."""
         with trio.CancelScope() as scope, socket.socket(fileno=descriptor) as listener:
-            self.listeners.append(scope)
+            self.doors.append(scope)
             listener.setblocking(False)
             while True:
                 await self._until(self._has_room)
@@ -285,8 +240,29 @@ class Parent:
                     self.journal.error("accept failed", reason=os.strerror(error.errno or 0))
                     await trio.sleep(ACCEPT_PAUSE_S)
                     continue
-                if self._welcome(connection, str(address[0])):
-                    await self._hand_out(connection, str(address[0]), int(address[1]))
+                client = str(address[0])
+                if self._welcome(connection, client):
+                    session = Session(client=client, port=int(address[1]))
+                    await self._hand_out(session, network(client), connection)
+
+    async def _answer(self, caller: str, line: Channel) -> None:
+        """Hand out one caller's calls, until it is gone; those that still wait are hung up."""
+        waiting: deque[Received] = deque()
+        with trio.CancelScope() as scope, contextlib.suppress(ChannelBroken):
+            self.doors.append(scope)
+            try:
+                while True:
+                    waiting += await line.receive()
+                    while waiting:
+                        await self._until(self._has_room)
+                        (descriptor,) = waiting.popleft().descriptors
+                        end = socket.socket(fileno=descriptor)
+                        await self._hand_out(Session(client=caller, port=0), caller, end)
+            finally:
+                self.doors.remove(scope)
+                line.close()
+                for each in waiting:
+                    close_all(each.descriptors)
 
     def _welcome(self, connection: socket.socket, client: str) -> bool:
         """Whether this client may have one more connection."""
@@ -300,23 +276,26 @@ class Parent:
         self.journal.info("refused", client=client, reply="421 4.7.0 too many connections")
         return False
 
-    async def _hand_out(self, connection: socket.socket, client: str, port: int) -> None:
+    async def _hand_out(self, session: Session, client: str, end: socket.socket) -> None:
+        """Give a session to a worker, when there is one; `client` is whom it counts for."""
+        with end:  # closed if we are to stop meanwhile
+            hand = self.hands[await self._worker()]
+            hand.client = client
+            self.clients[client] += 1
+            hand.control.post(session, end.detach())
+        with contextlib.suppress(ChannelBroken):  # the client sees a close, and comes again
+            await hand.control.flush()
+
+    async def _worker(self) -> int:
+        """A worker that was free, or a new one; it is busy now."""
         while True:
             number = self.pool.hand_out(trio.current_time())
-            if number is None and self._may_fork():
-                if not await self._worth_waiting():
-                    self._fork()
-                continue
-            if number is None:
+            if number is not None:
+                return number
+            if not self._may_fork():
                 await self._until(self._has_room)
-                continue
-            hand = self.hands[number]
-            hand.client = network(client)
-            self.clients[hand.client] += 1
-            hand.control.post(Session(client=client, port=port), connection.detach())
-            with contextlib.suppress(ChannelBroken):  # the client sees a close, and comes again
-                await hand.control.flush()
-            return
+            elif not await self._worth_waiting():
+                self._fork()
 
     async def _worth_waiting(self) -> bool:
         """Whether a busy worker becomes free sooner than a new one would be made.
@@ -325,7 +304,8 @@ class Parent:
         this there would soon be twice the workers that are needed.  Once the wait was in vain,
         nobody waits until some worker has become free.
         """
-        if self.crowded or not self.pool.workers:
+        used_once = self.rules.rules.max_uses == 1
+        if self.crowded or used_once or not self.pool.workers:
             return False
         with trio.move_on_after(PATIENCE_S):
             await self._until(lambda: self.pool.has_free(trio.current_time()))
@@ -356,6 +336,9 @@ class Parent:
         send_request(self.requests, request, [theirs.fileno()])
         theirs.close()
         hand = Hand(number, SocketChannel(ours, border("pool", "worker")))
+        if self.traced >= 0:
+            link = Link(role=self.pooled.role, port=TRACE, detail=str(os.getpid()))
+            hand.control.post(link, os.dup(self.traced))
         for port in self.pooled.servers:
             near, far = socket_pair()
             link = Link(role=self.pooled.role, port=port)
@@ -389,8 +372,8 @@ class Parent:
             hand.client = ""
             self.pool.take_back(hand.number, trio.current_time())
             self.crowded = False
-            if hand.stale:
-                self._retire(hand)
+            if hand.stale or self.pool.is_spent(hand.number, trio.current_time()):
+                self._retire(hand)  # now: its place is wanted
             self.changed.set()
 
     def _retire(self, hand: Hand) -> None:
@@ -429,6 +412,9 @@ class Parent:
                 continue
             if kind == "E":
                 self.journal.error("worker not started", reason=text)
+            else:
+                status = os.waitstatus_to_exitcode(value)
+                self.trace(f"{self.pooled.role}.ended", process=hand.pid, status=status)
             self._gone(hand)
 
     def _gone(self, hand: Hand) -> None:
@@ -448,8 +434,8 @@ class Parent:
             self.clients += Counter()  # drops the zeros
 
     async def _drain(self) -> None:
-        """Accept no more, let sessions end with 421 at their next command, then go."""
-        for scope in self.listeners:
+        """Let nobody in, let sessions end as soon as they may (421 to the next command), and go."""
+        for scope in self.doors:
             scope.cancel()
         for hand in list(self.hands.values()):
             if hand.client:

@@ -3,7 +3,8 @@
 It asks the spawner for processes, makes the channels, hands each compartment its descriptors and
 its own slice of the configuration, and starts anew what dies: at once the first time, then with
 growing pauses, and says so.  A channel whose peer was started anew is made anew; both get their
-end by a `Link`.
+end by a `Link`.  What is seldom needed starts on first use (`processes.on_use`), and so again after
+its death.
 
 When qmgr dies, its delivery agents are ended and reaped before the next qmgr starts: an orphan
 could deliver what its successor delivers, too.
@@ -18,7 +19,6 @@ import itertools
 import os
 import signal
 import socket
-import struct
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -27,22 +27,24 @@ import msgspec
 import trio
 
 from refmta.journal import Journal, journal
-from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
-from refmta.processes.channels import SocketChannel, adopt, socket_pair
+from refmta.patterns.trust_partitioning import ChannelBroken, border
+from refmta.processes.channels import SocketChannel, socket_pair
 from refmta.processes.children import (
     kill_request,
     parse_report,
     send_request,
     start_request,
 )
-from refmta.processes.compartment import POOLED
+from refmta.processes.compartment import ON_CALL, POOLED, TRACE
+from refmta.processes.on_use import Kept, OnUse
+from refmta.processes.operators import Instance, Operators
 from refmta.processes.plan import ChannelRow, Compartment, Plan
 from refmta.processes.spawner import CHANNEL, EX_NOHOME, EX_NOPERM, request
+from refmta.trace import Emit, Trace, silent
 from refmta.wire.messages import (
     AgentRefused,
     AgentWanted,
     Answer,
-    Ask,
     Configure,
     Drain,
     Link,
@@ -57,23 +59,6 @@ LONGEST_PAUSE_S = 30.0
 DRAIN_S = 60.0
 #: Agents of one user that may end in a row before its mail is deferred.
 FUTILE = 3
-_CREDENTIALS = struct.Struct("3i")
-
-
-@dataclass(slots=True, eq=False)
-class Instance:
-    """One process of a compartment, as the supervisor knows it."""
-
-    token: int
-    compartment: Compartment
-    user: str
-    channel: SocketChannel
-    pid: int = 0
-    born_s: float = field(default_factory=time.monotonic)
-    ready: bool = False
-    retiring: bool = False
-    ended: trio.Event = field(default_factory=trio.Event)
-    status: int = 0
 
 
 @dataclass(slots=True)
@@ -90,10 +75,24 @@ class Supervisor:
     pauses: dict[tuple[str, str], float] = field(default_factory=dict)
     futile: dict[str, int] = field(default_factory=dict)
     wanted: deque[str] = field(default_factory=deque)
-    pending: dict[int, tuple[Channel, int, trio.Event]] = field(default_factory=dict)
-    answers: dict[int, list[Answer]] = field(default_factory=dict)
     draining: bool = False
     serving: bool = False
+    trace: Emit = silent
+    #: The trace's descriptor, for every compartment; -1 if there is none.
+    traced: int = -1
+    on_use: OnUse = field(init=False)
+    operators: Operators = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.operators = Operators(self.plan.operator, self.instances, self.nursery)
+        self.on_use = OnUse(self.nursery, lambda name: self.start(self._compartment(name)))
+
+    def boot(self) -> None:
+        """Start all that does not wait for its use."""
+        self.trace("supervisor.started")
+        for compartment in self.plan.compartments:
+            if not (compartment.per_user or compartment.lazy):
+                self.start(compartment)
 
     # -- starting ---------------------------------------------------------------------------------
 
@@ -108,35 +107,65 @@ class Supervisor:
         rest = request(compartment.number, user)
         send_request(self.spawner, start_request(instance.token, rest), [theirs.fileno()])
         theirs.close()
+        if self.traced >= 0:  # before its roles: they start when their slices are there
+            link = Link(role=compartment.roles[0], port=TRACE)
+            instance.channel.post(link, os.dup(self.traced))
         for role, slice_ in compartment.slices.items():
             instance.channel.post(Configure(role=role, slice=slice_))
         if compartment.listener:
             for descriptor in self.listeners:
                 link = Link(role=compartment.roles[0], port="listener")
                 instance.channel.post(link, os.dup(descriptor))
-        touched = {instance}
-        for row in self.plan.channels:
-            touched |= self._connect(row, instance)
+        touched = {instance, *self._connect_all(instance)}
         for each in touched:
             self.nursery.start_soon(self._flush, each)
         self.nursery.start_soon(self._follow, instance)
 
-    def _connect(self, row: ChannelRow, new: Instance) -> set[Instance]:
-        """Make the channels between a new process and its living peers of one row."""
-        name = new.compartment.name
-        pairs = []
-        if row.client == name:
-            pairs += [(new, peer) for peer in self._living(row.server) if peer is not new]
-        if row.server == name:
-            pairs += [(peer, new) for peer in self._living(row.client) if peer is not new]
-        for client, server in pairs:
-            near, far = socket_pair()
-            to_client = Link(role=row.client_role, port=row.server_role, detail=server.user)
-            detail = POOLED if client.compartment.pooled else client.user
-            to_server = Link(role=row.server_role, port=row.client_role, detail=detail)
-            client.channel.post(to_client, near.detach())
-            server.channel.post(to_server, far.detach())
-        return {each for pair in pairs for each in pair}
+    def _connect_all(self, new: Instance) -> set[Instance]:
+        """Make a new process's channels; returns the peers that got an end."""
+        kept = self.on_use.take(new.compartment.name)
+        for each in kept:
+            new.channel.post(each.link, each.end.detach())
+        connected = {(each.row, each.client) for each in kept}
+        touched = set()
+        for row in self.plan.channels:
+            if row.server == new.compartment.name:
+                for client in self._living(row.client):
+                    if client is not new and (row, client) not in connected:
+                        self._connect(row, client, new)
+                        touched.add(client)
+            if row.client == new.compartment.name:
+                servers = [each for each in self._living(row.server) if each is not new]
+                for server in servers:
+                    self._connect(row, new, server)
+                if not servers and self._compartment(row.server).lazy:
+                    self._keep(row, new)
+                touched |= {*servers}
+        return touched
+
+    def _connect(self, row: ChannelRow, client: Instance, server: Instance) -> None:
+        near, far = socket_pair()
+        client.channel.post(_to_client(row, server.compartment, server.user), near.detach())
+        server.channel.post(_to_server(row, server.compartment, client), far.detach())
+
+    def _keep(self, row: ChannelRow, client: Instance) -> None:
+        """A channel to a server that starts when it is used."""
+        server = self._compartment(row.server)
+        near, far = socket_pair()
+        client.channel.post(_to_client(row, server, ""), near.detach())
+        self.on_use.keep(Kept(row, client, _to_server(row, server, client), far))
+
+    def _await_use(self, compartment: Compartment, pause_s: float) -> None:
+        """It has ended; it starts anew when a client uses its new channel."""
+        self.on_use.rest(compartment.name, pause_s)
+        for row in self.plan.channels:
+            if row.server == compartment.name:
+                for client in self._living(row.client):
+                    self._keep(row, client)
+                    self.nursery.start_soon(self._flush, client)
+
+    def _compartment(self, name: str) -> Compartment:
+        return next(each for each in self.plan.compartments if each.name == name)
 
     def _living(self, name: str) -> list[Instance]:
         return [each for each in self.instances.values() if each.compartment.name == name]
@@ -164,11 +193,11 @@ class Supervisor:
             case AgentWanted():
                 self._agent_wanted(message.user)
             case Answer():
-                self._answered(message)
+                self.operators.answered(message)
 
     def _ready(self, instance: Instance) -> None:
         instance.ready = True
-        boot = [each for each in self.plan.compartments if not each.per_user]
+        boot = [each for each in self.plan.compartments if not (each.per_user or each.lazy)]
         ready = all(any(i.ready for i in self._living(each.name)) for each in boot)
         if ready and not self.serving:
             self.serving = True
@@ -217,6 +246,11 @@ class Supervisor:
         self.instances.pop(instance.token, None)
         instance.channel.close()
         instance.ended.set()
+        self.on_use.forget(instance)
+        self.operators.ended(instance)
+        if instance.pid:
+            name = instance.compartment.name
+            self.trace(f"{name}.ended", process=instance.pid, status=instance.status)
         lived_s = time.monotonic() - instance.born_s
         expected = instance.retiring or (instance.status == 0 and instance.compartment.per_user)
         if not expected:
@@ -228,6 +262,9 @@ class Supervisor:
             return
         if instance.compartment.per_user:
             self._agent_ended(instance, text)
+        elif instance.compartment.lazy:
+            pause_s = 0.0 if instance.retiring else self._pause(instance.compartment.name, lived_s)
+            self._await_use(instance.compartment, pause_s)
         elif not instance.retiring:
             pause_s = self._pause(instance.compartment.name, lived_s)
             self.nursery.start_soon(self._start_anew, instance.compartment, pause_s)
@@ -290,10 +327,13 @@ class Supervisor:
                 self.nursery.cancel_scope.cancel()
 
     async def drain(self) -> None:
-        """Compartment by compartment, in the order of the plan."""
+        """Compartment by compartment, in the order of the plan.  Until its turn comes, what starts
+        on first use still does: those before it may need it to finish.
+        """
         self.draining = True
         self.journal.info("draining")
         for name in self.plan.draining:
+            self.on_use.hang_up(name)
             for instance in self._living(name):
                 instance.retiring = True
                 instance.channel.post(Drain())
@@ -306,92 +346,17 @@ class Supervisor:
                     self._kill(instance, signal.SIGKILL)
         self.journal.info("stopped")
 
-    # -- the operator -----------------------------------------------------------------------------
 
-    async def serve_operators(self, descriptor: int) -> None:
-        """Answer the commands that come by the control socket."""
-        listener = trio.socket.from_stdlib_socket(socket.socket(fileno=descriptor))
-        while True:
-            connection, _ = await listener.accept()
-            credentials = connection.getsockopt(
-                socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
-            )
-            uid = _CREDENTIALS.unpack(credentials)[1]
-            if uid not in (0, self.plan.operator):
-                connection.close()
-                continue
-            channel = adopt(connection.detach(), border("supervisor", "operator"))
-            self.nursery.start_soon(self._serve_operator, channel)
+def _to_client(row: ChannelRow, server: Compartment, user: str) -> Link:
+    detail = ON_CALL if server.pooled else user
+    return Link(role=row.client_role, port=row.server_role, detail=detail)
 
-    async def _serve_operator(self, channel: Channel) -> None:
-        try:
-            while True:
-                for item in await channel.receive():
-                    if isinstance(item.message, Ask):
-                        await self._obey(channel, item.message)
-                await channel.flush()
-        except ChannelBroken:
-            channel.close()
 
-    async def _obey(self, channel: Channel, ask: Ask) -> None:
-        if ask.verb == "ps":
-            document = msgspec.json.encode(await self._processes())
-            channel.post(Answer(reference=ask.reference, error="", document=document))
-            return
-        (qmgr,) = self._living("qmgr") or (None,)
-        answers = await self._ask(qmgr, ask) if qmgr is not None else []
-        if not answers:
-            error = "qmgr is starting anew, try again"
-            channel.post(Answer(reference=ask.reference, error=error, document=b""))
-        for answer in answers:
-            channel.post(msgspec.structs.replace(answer, reference=ask.reference))
-            await channel.flush()
-
-    async def _ask(self, instance: Instance, ask: Ask) -> list[Answer]:
-        """Pass a question on and gather the parts of its answer; empty if none comes."""
-        reference = next(self.tokens)
-        answers = self.answers[reference] = []
-        done = trio.Event()
-        self.pending[reference] = (instance.channel, reference, done)
-        instance.channel.post(msgspec.structs.replace(ask, reference=reference))
-        await self._flush(instance)
-        with trio.move_on_after(60):
-            await done.wait()
-        self.pending.pop(reference, None)
-        self.answers.pop(reference, None)
-        return answers if done.is_set() else []
-
-    def _answered(self, answer: Answer) -> None:
-        if answer.reference in self.answers:
-            self.answers[answer.reference].append(answer)
-            if not answer.more:
-                self.pending[answer.reference][2].set()
-
-    async def _processes(self) -> list[dict[str, object]]:
-        """One row per process, the spawner first."""
-        rows: list[dict[str, object]] = [
-            {"pid": os.getppid(), "compartment": "spawner", "state": "running"},
-            {"pid": os.getpid(), "compartment": "supervisor", "state": "running"},
-        ]
-        now_s = time.monotonic()
-        for instance in list(self.instances.values()):
-            name = instance.compartment.name
-            row = {
-                "pid": instance.pid,
-                "compartment": name,
-                "roles": list(instance.compartment.roles),
-                "user": instance.user,
-                "age_s": round(now_s - instance.born_s, 1),
-                "state": "ready" if instance.ready else "starting",
-            }
-            rows.append(row)
-            if instance.compartment.pooled and instance.ready:
-                for answer in await self._ask(instance, Ask(reference=0, verb="ps")):
-                    parts = msgspec.json.decode(answer.document)
-                    rows += [
-                        {"compartment": f"{name}/{part.pop('part')}", **part} for part in parts
-                    ]
-        return rows
+def _to_server(row: ChannelRow, server: Compartment, client: Instance) -> Link:
+    detail = POOLED if client.compartment.pooled else client.user
+    if server.pooled:
+        detail = ON_CALL
+    return Link(role=row.server_role, port=row.client_role, detail=detail)
 
 
 REASONS = {
@@ -401,11 +366,14 @@ REASONS = {
 
 
 def main() -> None:
-    """On descriptors 3 (spawner), 4 (plan), 5 (control socket), 6... (listening sockets)."""
+    """On descriptors 3 (spawner), 4 (plan), 5 (control socket), then the trace's file if the plan
+    says so, then the listening sockets.
+    """
     plan_octets = os.pread(CHANNEL + 1, 1 << 26, 0)
     plan = msgspec.msgpack.decode(plan_octets, type=Plan)
+    traced = CHANNEL + 3 if plan.traced else -1
     listeners = []
-    for descriptor in itertools.count(CHANNEL + 3):
+    for descriptor in itertools.count(max(traced, CHANNEL + 2) + 1):
         try:
             os.fstat(descriptor)
         except OSError:
@@ -413,23 +381,23 @@ def main() -> None:
         listeners.append(descriptor)
     log = journal("supervisor", terminal=os.isatty(2))
     try:
-        trio.run(_enter, plan, listeners, log)
+        trio.run(_enter, plan, listeners, log, traced)
     except* ChannelBroken as broken:
         log.error("ended", reason=str(broken.exceptions[0]))
         raise SystemExit(1) from None
 
 
-async def _enter(plan: Plan, listeners: list[int], log: Journal) -> None:
+async def _enter(plan: Plan, listeners: list[int], log: Journal, traced: int) -> None:
     spawner = socket.socket(fileno=CHANNEL)
     spawner.setblocking(False)
     async with trio.open_nursery() as nursery:
         supervisor = Supervisor(plan, spawner, listeners, nursery, log)
+        if traced >= 0:
+            supervisor.trace, supervisor.traced = Trace(traced), traced
         nursery.start_soon(supervisor.hear_spawner)
         nursery.start_soon(supervisor.drain_on_signal)
-        nursery.start_soon(supervisor.serve_operators, CHANNEL + 2)
-        for compartment in plan.compartments:
-            if not compartment.per_user:
-                supervisor.start(compartment)
+        nursery.start_soon(supervisor.operators.serve, CHANNEL + 2)
+        supervisor.boot()
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
-"""Local routing: which mailboxes a recipient means, or why it has none.
+"""Routing: which mailboxes or destinations a recipient means, or why it has none.
 
 Rules a reader may rely on
 - Pure: the table is plain data, and the one question about the machine (`is_user`) is passed in.
-- `verify` accepts exactly what `route` can route at that moment, so that a client hears of an
-  unknown user, a loop or a foreign address at RCPT and not by a bounce. One exception: postmaster
-  at a local domain, and `<Postmaster>`, are always accepted (RFC 5321 section 4.5.1); if that one
-  is misconfigured its mail waits in the queue, where the operator sees it.
-- Nothing is relayed: a domain that is not ours is 550 5.7.1 (issue: no relaying), and an alias to
-  one is 550 5.4.4, until remote delivery exists.
+- `verify` accepts what `route` can route at that moment, so that a client hears of an unknown user
+  or a loop at RCPT and not by a bounce. One exception: postmaster at a local domain, and
+  `<Postmaster>`, are always accepted (RFC 5321 section 4.5.1); if that one is misconfigured its
+  mail waits in the queue, where the operator sees it.
+- Whether a domain is ours decides first. Mail for one of ours leaves only by an alias or catch-all
+  of the operator, whoever sends it. Mail for any other goes to its destination, and `verify`
+  refuses it with 550 5.7.1 unless `protocol.relaying` lets this client send there. `route` asks
+  nobody's permission: it is for mail that was accepted, or that we wrote.
+- The configured postmaster is an address of ours (it may be an alias that leads away): a slip in
+  its domain would send away the mail that nobody else gets. `localhost` is ourselves, whatever DNS
+  says (RFC 6761 section 6.3).
 - One bad address in an alias refuses the whole alias. Half a delivery would tell nobody.
-- Local parts are compared in lower case (RFC 5321 section 2.4 leaves that to the host).
+- Our local parts are compared in lower case (RFC 5321 section 2.4 leaves that to the host).
 
 Within a domain the first row that knows the local part decides; then, with a separator ("+"), the
 same rows for what stands before it (ada+lists means ada); then the catch-all:
@@ -19,6 +24,9 @@ same rows for what stands before it (ada+lists means ada); then the catch-all:
 What is tricky
 - A loop is an alias that is met again on the way from itself; an alias met twice on different
   ways is a duplicate and expands once. Without the second rule 10 levels could mean 10^n steps.
+- Our own address literals are compared in one spelling (`relaying.literal`): "[127.0.0.01]" is us.
+- A foreign local part keeps its case, and no separator is looked for in it: both are the business
+  of the host that knows it (RFC 5321 section 2.4).
 - A mailbox path is made of octets from outside. Each component is escaped so that it is one file
   name, never empty, never hidden, never "." or ".."; and the escape can be undone, so that no
   two mailboxes share a directory.
@@ -31,6 +39,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from refmta.protocol import relaying
+from refmta.protocol.relaying import Relaying
 from refmta.wire.address import AddressError, Mailbox
 from refmta.wire.reply import Reply, reply
 
@@ -39,6 +49,7 @@ LEVELS: Final = (
 )
 TARGETS: Final = 1000  # of one recipient; Postfix virtual_alias_expansion_limit 1000
 POSTMASTER: Final = "postmaster"
+LOCALHOST: Final = "localhost"
 SYSTEM_MAILBOX: Final = "Maildir"  # below the user's home
 VIRTUAL_OWNER: Final = "virtual"
 
@@ -64,8 +75,8 @@ class Table:
     """All that routing knows.
 
     domains: by lower-cased name. hostname: lower-cased; mail to it that is in no domain is only
-    taken for postmaster. literals: our own address literals, lower-cased with brackets; they mean
-    the hostname. separator: of user and detail, "" for none.
+    taken for postmaster. literals: our own address literals, as `relaying.literal` spells them;
+    they mean the hostname. separator: of user and detail, "" for none.
     """
 
     hostname: str
@@ -73,14 +84,17 @@ class Table:
     domains: Mapping[str, Domain]
     literals: frozenset[str] = frozenset()
     separator: str = "+"
+    relaying: Relaying = field(default_factory=Relaying)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A mailbox on this machine, and the address by which it was found.
+    """Where a copy goes, and the address by which it was found.
 
-    user: who owns it and delivers ("ada", or "virtual"). mailbox: path of the Maildir, relative to
-    that user's mail root. (user, mailbox) names a mailbox uniquely.
+    On this machine: user owns the mailbox and delivers ("ada", or "virtual"); mailbox is the path
+    of the Maildir, relative to that user's mail root. Of kind "remote": user is the destination
+    (`protocol.relaying`), mailbox the address to be said at RCPT, and address the same.
+    (kind, user, mailbox) names a target uniquely.
     """
 
     kind: Literal["system", "virtual", "remote"]
@@ -111,13 +125,18 @@ class Routed:
 
 NO_RELAY: Final = Rejected(reply(550, "5.7.1", "relaying denied"))  # RFC 5321 section 3.6.2
 NO_USER: Final = Rejected(reply(550, "5.1.1", "no such user"))  # RFC 5321 section 3.4
+NO_HOST: Final = Rejected(reply(550, "5.1.2", "this address literal names no host"))
 ACCEPTED: Final = Accepted()
 
 
-def verify(table: Table, recipient: Mailbox, is_user: IsUser) -> Accepted | Rejected:
-    """Is this recipient ours? The question at RCPT."""
+def verify(table: Table, recipient: Mailbox, is_user: IsUser, client: str) -> Accepted | Rejected:
+    """Do we take mail for this recipient from this client (an IP address)? The question at RCPT."""
     if _is_postmaster(table, recipient):
         return ACCEPTED
+    if not is_ours(table, recipient.domain) and not relaying.may_relay(
+        table.relaying, recipient.domain.lower(), client
+    ):
+        return NO_RELAY
     answer = route(table, recipient, is_user)
     return answer if isinstance(answer, Rejected) else ACCEPTED
 
@@ -129,12 +148,28 @@ def route(table: Table, recipient: Mailbox, is_user: IsUser) -> Routed | Rejecte
     return refusal or Routed(tuple(expansion.targets.values()))
 
 
+def is_ours(table: Table, domain: str) -> bool:
+    """Whether mail for this domain or literal ends here ("": for our postmaster)."""
+    name = _domain_name(table, domain)
+    return name in table.domains or name == table.hostname
+
+
+def leaving(table: Table) -> list[tuple[str, str]]:
+    """Every alias and catch-all that leads straight to another host: (key path, address)."""
+    return [
+        (path, str(member))
+        for path, members in _members(table)
+        for member in members
+        if not is_ours(table, member.domain)
+    ]
+
+
 def problems(table: Table, is_user: IsUser = lambda _user: True) -> list[str]:
     """What the operator should mend, one line each, beginning with the key path.
 
     Every alias, catch-all and the postmaster is routed. Without `is_user` every user exists.
     """
-    found = _bad_keys(table)
+    found = _bad_keys(table) + _foreign_postmaster(table)
     for path, source in _sources(table):
         answer = route(table, source, is_user)
         if isinstance(answer, Rejected):
@@ -151,6 +186,22 @@ def _bad_keys(table: Table) -> list[str]:
         for local in locals_
         if not _is_key(local, name)
     ]
+
+
+def _foreign_postmaster(table: Table) -> list[str]:
+    """A slip in the domain would send away the mail that RFC 5321 section 4.5.1 is about."""
+    if is_ours(table, table.postmaster.domain):
+        return []
+    return [f"postmaster: {table.postmaster}: at another host; name a mailbox or an alias of ours"]
+
+
+def _members(table: Table) -> Iterator[tuple[str, tuple[Mailbox, ...]]]:
+    """The addresses that each alias and catch-all leads to."""
+    for name, domain in table.domains.items():
+        for local, members in domain.aliases.items():
+            yield f'domains."{name}".aliases."{local}"', members
+        if domain.catch_all is not None:
+            yield f'domains."{name}".catch_all', (domain.catch_all,)
 
 
 def _is_key(local: str, domain: str) -> bool:
@@ -175,14 +226,16 @@ def _is_postmaster(table: Table, mailbox: Mailbox) -> bool:
     """RFC 5321 section 4.5.1: at every domain that we serve, in any case."""
     if mailbox.local.lower() != POSTMASTER:
         return False
-    domain = _domain_name(table, mailbox)
-    return domain in table.domains or domain == table.hostname
+    return is_ours(table, mailbox.domain)
 
 
-def _domain_name(table: Table, mailbox: Mailbox) -> str:
+def _domain_name(table: Table, domain: str) -> str:
     """`<Postmaster>` has no domain and our literals have no name: both mean the hostname."""
-    domain = mailbox.domain.lower()
-    return table.hostname if not domain or domain in table.literals else domain
+    domain = domain.lower()
+    if domain.startswith("["):
+        return table.hostname if relaying.literal(domain) in table.literals else domain
+    ourselves = not domain or (domain == LOCALHOST and domain not in table.domains)
+    return table.hostname if ourselves else domain
 
 
 # --- one step ------------------------------------------------------------------------------------
@@ -198,7 +251,7 @@ class _Alias:
 
 def _look_up(table: Table, mailbox: Mailbox, is_user: IsUser) -> Target | _Alias | Rejected:
     """The rows of the module's docstring, in their order."""
-    name = _domain_name(table, mailbox)
+    name = _domain_name(table, mailbox.domain)
     domain = table.domains.get(name)
     if domain is not None:
         for local in _candidates(mailbox.local.lower(), table.separator):
@@ -208,10 +261,19 @@ def _look_up(table: Table, mailbox: Mailbox, is_user: IsUser) -> Target | _Alias
     if _is_postmaster(table, mailbox):
         return _Alias(f"{POSTMASTER}@{name}", (table.postmaster,))
     if domain is None:
-        return NO_USER if name == table.hostname else NO_RELAY
+        return NO_USER if name == table.hostname else _remote(table, mailbox, name)
     if domain.catch_all is not None:
         return _Alias(f"@{name}", (domain.catch_all,))
     return NO_USER
+
+
+def _remote(table: Table, mailbox: Mailbox, name: str) -> Target | Rejected:
+    """The address goes to the next host as it came."""
+    destination = relaying.destination(table.relaying, name)
+    if destination is None:
+        return NO_HOST
+    address = str(mailbox)
+    return Target(kind="remote", user=destination, mailbox=address, address=address)
 
 
 def _candidates(local: str, separator: str) -> tuple[str, ...]:
@@ -248,13 +310,13 @@ class _Expansion:
         self._recipient = recipient
         self._is_user = is_user
         self._done: set[str] = set()
-        self.targets: dict[tuple[str, str], Target] = {}
+        self.targets: dict[tuple[str, str, str], Target] = {}
 
     def add(self, mailbox: Mailbox, way: tuple[str, ...]) -> Rejected | None:
         """Add the targets of a mailbox that was reached over these aliases, or say why not."""
         found = _look_up(self._table, mailbox, self._is_user)
         if isinstance(found, Target):
-            self.targets.setdefault((found.user, found.mailbox), found)
+            self.targets.setdefault((found.kind, found.user, found.mailbox), found)
             too_many = len(self.targets) > TARGETS
             return self._refuse("5.4.6", "has too many targets", way) if too_many else None
         if isinstance(found, _Alias):
@@ -279,8 +341,8 @@ class _Expansion:
         return None
 
     def _dangling(self, cause: Rejected, mailbox: Mailbox, way: tuple[str, ...]) -> Rejected:
-        if cause is NO_RELAY:
-            return self._refuse("5.4.4", "leads to another host", (*way, str(mailbox)))
+        if cause is NO_HOST:
+            return self._refuse("5.4.4", "leads to no host", (*way, str(mailbox)))
         return self._refuse("5.1.1", "leads to an unknown user", (*way, str(mailbox)))
 
     def _refuse(self, enhanced: str, what: str, way: tuple[str, ...]) -> Rejected:

@@ -33,9 +33,10 @@ from refmta.patterns.compartmentalization import Context
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken, Received
 from refmta.stores import chunks
 from refmta.stores.disk import Disk, PosixDisk
+from refmta.trace import Emit, silent
 from refmta.wire.address import AddressError, is_address_literal, parse_mailbox
 from refmta.wire.envelope import MAX_BLOCK, Envelope, is_queue_id, queue_id
-from refmta.wire.header import received
+from refmta.wire.header import received, received_here
 from refmta.wire.messages import Abandon, Arrived, Finish, Kept, Refused, Submit
 
 #: Bodies from here on are written back as they come and synced by a thread, in octets.
@@ -84,15 +85,17 @@ class Enqueue:
     qmgr: Channel | None = None
     #: A group's answers are not all with their submitters.
     answering: bool = False
+    trace: Emit = silent
 
     # -- submitters -------------------------------------------------------------------------------
 
-    async def serve(self, channel: Channel) -> None:
-        """Take messages from one submitter until it goes away."""
+    async def serve(self, channel: Channel, submitter: str = "smtpd") -> None:
+        """Take messages from one submitter, smtpd or bounce, until it goes away."""
         current: Submission | None = None
         try:
             while True:
                 for item in await channel.receive():
+                    check_origin(item.message, submitter)
                     current = await self._take(channel, current, item)
         except ChannelBroken as broken:
             if str(broken) not in ("end of stream", "closed", "the peer is gone"):
@@ -144,6 +147,12 @@ class Enqueue:
         return submission
 
     def _trace(self, envelope: Envelope) -> bytes:
+        if envelope.protocol == "local":
+            return received_here(
+                hostname=self.config.hostname,
+                queue_id=envelope.queue_id,
+                unix_time_s=envelope.arrival_s,
+            )
         only = envelope.recipients[0] if len(envelope.recipients) == 1 else None
         return received(
             helo=envelope.helo,
@@ -221,12 +230,22 @@ class Enqueue:
             if error is None:
                 arrived.append(submission.envelope.queue_id)
                 submission.draft.close()
+                self._say_committed(submission)
                 self._answer(submission, Kept(queue_id=submission.envelope.queue_id))
                 self._log_kept(submission)
             else:
                 self._reject(submission, disk_rejection(error))
                 self._log_failure(submission, "sync", error)
         return arrived
+
+    def _say_committed(self, submission: Submission) -> None:
+        self.trace(
+            "enqueue.committed",
+            queue_id=submission.envelope.queue_id,
+            recipients=len(submission.envelope.recipients),
+            sender=submission.envelope.reverse_path,
+            path=submission.draft.path,
+        )
 
     def _answer(self, submission: Submission, answer: Kept | Refused) -> None:
         self.writing.discard(submission.envelope.queue_id)
@@ -263,6 +282,7 @@ class Enqueue:
                 self.journal.error("chunk set aside", queue_id=name, reason=reason)
             else:
                 whole.append(name)
+                self.trace("enqueue.recovered", queue_id=name)
             if len(whole) >= ARRIVED_AT_ONCE:
                 await self.announce(whole)
                 whole.clear()
@@ -305,6 +325,17 @@ class Enqueue:
             path=f"{self.config.spool}/{submission.draft.path}",
             reason=os.strerror(error.errno or 0),
         )
+
+
+def check_origin(message: object, submitter: str) -> None:
+    """Only bounce says that a message was made here, says so of each, and writes as nobody: a
+    seized smtpd can't hide where mail came from.  Raises ChannelBroken.
+    """
+    if not isinstance(message, Submit):
+        return
+    made_here = message.protocol == "local"
+    if made_here != (submitter == "bounce") or (made_here and message.reverse_path):
+        raise ChannelBroken("a message that this submitter may not send")
 
 
 def check(envelope: Envelope) -> None:
@@ -355,12 +386,13 @@ def disk_rejection(error: OSError) -> Rejection:
 async def run(context: Context, journal: Journal) -> None:
     """The role: recover, then serve until drained.  Raises OSError if there is no spool."""
     config = context.slice("enqueue", Slice)
-    role = Enqueue(PosixDisk(config.spool), config, journal)
+    role = Enqueue(PosixDisk(config.spool), config, journal, trace=context.trace)
     recovered = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(role.follow_qmgr, context, recovered)
         nursery.start_soon(role.commit_groups)
-        nursery.start_soon(_accept, context, role, nursery)
+        for submitter in ("smtpd", "bounce"):
+            nursery.start_soon(_accept, context, role, nursery, submitter)
         context.ready()
         await role.recover()
         recovered.set()
@@ -371,7 +403,7 @@ async def run(context: Context, journal: Journal) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def _accept(context: Context, role: Enqueue, nursery: trio.Nursery) -> None:
+async def _accept(context: Context, role: Enqueue, nursery: trio.Nursery, submitter: str) -> None:
     while True:
-        linked = await context.port("smtpd").get()
-        nursery.start_soon(role.serve, linked.channel)
+        linked = await context.port(submitter).get()
+        nursery.start_soon(role.serve, linked.channel, submitter)

@@ -27,6 +27,7 @@ from refmta.patterns.compartmentalization import Context
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken
 from refmta.stores import chunks, maildir
 from refmta.stores.disk import Disk, PosixDisk
+from refmta.trace import Emit, silent
 from refmta.wire.envelope import Chunk, ChunkError, Envelope, Reader
 from refmta.wire.messages import Deliver, Outcome
 
@@ -60,6 +61,7 @@ class Local:
     known: set[str] = field(default_factory=set)
     large: int = 0
     worked: bool = True
+    trace: Emit = silent
 
     async def serve(self, channel: Channel, nursery: trio.Nursery) -> None:
         """Deliver what one qmgr hands over, until it goes away."""
@@ -119,6 +121,8 @@ class Local:
             failures = maildir.commit(self.disk, mailbox, [each.staged for each in readies])
             for ready in readies:
                 error = failures.get(ready.staged.name)
+                if error is None:
+                    self._say_delivered(ready.deliver, ready.staged)
                 channel.post(self._outcome(ready.deliver, error))
 
     # -- large ones: in pieces, beside the others -------------------------------------------------
@@ -152,6 +156,7 @@ class Local:
         failures = maildir.commit(self.disk, staged.mailbox, [staged])
         if failures:
             raise failures[staged.name]
+        self._say_delivered(deliver, staged)
 
     # -- both -------------------------------------------------------------------------------------
 
@@ -169,6 +174,15 @@ class Local:
         maildir.ensure(self.disk, deliver.mailbox)
         self.known.add(deliver.mailbox)
         return maildir.Staged(self.disk, deliver.mailbox, name)
+
+    def _say_delivered(self, deliver: Deliver, staged: maildir.Staged) -> None:
+        self.trace(
+            "local.delivered",
+            queue_id=deliver.queue_id,
+            index=deliver.index,
+            recipient=deliver.recipient,
+            path=f"{staged.mailbox}/new/{staged.name}",
+        )
 
     def _heading(self, envelope: Envelope, deliver: Deliver) -> bytes:
         return maildir.heading(envelope.reverse_path, deliver.recipient)
@@ -228,7 +242,7 @@ async def run(context: Context, journal: Journal) -> None:
     Raises OSError if the mail directory is unusable.
     """
     config = context.slice("local", Slice)
-    role = Local(PosixDisk("."), config, journal)
+    role = Local(PosixDisk("."), config, journal, trace=context.trace)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_accept, context, role, nursery)
         context.ready()

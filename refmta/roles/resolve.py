@@ -1,7 +1,8 @@
 """resolve: the resident service that answers questions about addresses, and asks none.
 
-smtpd asks at RCPT whether a recipient is ours; qmgr asks where its mail goes.  `protocol.routing`
-decides; this file adds the one thing that is not pure, the machine's user database.
+smtpd asks at RCPT whether we take mail for a recipient from its client; qmgr asks where it goes.
+`protocol.routing` decides; this file adds the one thing that is not pure, the machine's user
+database.  It makes no connection and asks no DNS: whoever it names as destination, `remote` finds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import trio
 from refmta.journal import Journal
 from refmta.patterns.compartmentalization import Context
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken
-from refmta.protocol import routing
+from refmta.protocol import relaying, routing
 from refmta.wire.address import AddressError, Mailbox, parse_mailbox
 from refmta.wire.messages import Message, Route, Routed, Target, Verified, Verify
 from refmta.wire.reply import Reply
@@ -27,6 +28,15 @@ class DomainSlice(msgspec.Struct, frozen=True, kw_only=True):
     system_users: bool = False
     aliases: dict[str, tuple[str, ...]] = {}
     catch_all: str = ""
+
+
+class RelaySlice(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may relay, and by which next hop; networks and hops as texts."""
+
+    networks: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    next_hops: dict[str, str] = {}
+    smarthost: str = ""
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,16 +52,30 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     users: tuple[str, ...] = ()
     #: Whose passwd entries receive no mail: system users, `nobody` and its kin, compartments.
     reserved: tuple[tuple[int, int], ...] = ()
+    relay: RelaySlice = RelaySlice()
 
 
 def table(config: Slice) -> routing.Table:
-    """The routing table.  Raises AddressError."""
+    """The routing table.  Raises AddressError, and ValueError for a network or a hop."""
     return routing.Table(
         hostname=config.hostname.lower(),
         postmaster=parse_mailbox(config.postmaster),
         domains={name.lower(): _domain(each) for name, each in config.domains.items()},
-        literals=frozenset(each.lower() for each in config.literals),
+        literals=frozenset(filter(None, map(relaying.literal, config.literals))),
         separator=config.separator,
+        relaying=relay_rules(config.relay),
+    )
+
+
+def relay_rules(relay: RelaySlice) -> relaying.Relaying:
+    """Who may relay.  Raises ValueError."""
+    return relaying.Relaying(
+        networks=tuple(map(relaying.parse_network, relay.networks)),
+        domains=frozenset(each.lower() for each in relay.domains),
+        next_hops={
+            name.lower(): str(relaying.parse_hop(hop)) for name, hop in relay.next_hops.items()
+        },
+        smarthost=str(relaying.parse_hop(relay.smarthost)) if relay.smarthost else "",
     )
 
 
@@ -106,7 +130,7 @@ class Resolve:
         mailbox = _parse(question.recipient)
         if mailbox is None:
             return Verified(code=553, enhanced="5.1.3", text="bad recipient address")
-        answer = routing.verify(self._table, mailbox, self._is_user)
+        answer = routing.verify(self._table, mailbox, self._is_user, question.client)
         if isinstance(answer, routing.Rejected):
             return Verified(
                 code=answer.reply.code,

@@ -31,6 +31,7 @@ import trio
 from refmta.journal import Journal
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken
 from refmta.protocol import smtp_server as smtp
+from refmta.trace import Emit, silent
 from refmta.wire.address import Mailbox
 from refmta.wire.dotstuff import Decoder
 from refmta.wire.frame import LIMITS, OCTETS
@@ -78,6 +79,7 @@ class Conversation:
     resolve: Channel
     journal: Journal
     options: smtp.ServerOptions
+    trace: Emit
     _input: bytearray
     session: smtp.Session = field(default_factory=smtp.Session)
     clean: bool = True
@@ -113,6 +115,8 @@ class Conversation:
         """A wait was cut off: say why, and end.  An answer that comes too late is nobody's."""
         drained = self.draining and self._interruptible
         self.clean = self.session.phase not in AWAITING
+        if self.session.phase is smtp.Phase.COMMITTING:
+            self.trace("smtpd.unheard")
         self._scope = trio.CancelScope(deadline=trio.current_time() + CLOSING_S)
         await self._converse(smtp.Draining() if drained else smtp.TimedOut())
 
@@ -225,12 +229,14 @@ class Conversation:
     async def _commit_verdict(self) -> smtp.Event:
         match await self._verdict(self.enqueue):
             case Kept() as kept:
+                self.trace("smtpd.replied", queue_id=kept.queue_id)  # before the 250 goes out
                 return smtp.CommitVerdict(queue_id=kept.queue_id)
             case Refused() as refused if refused.code >= 400:
                 answer = reply(refused.code, refused.enhanced or None, refused.text)
                 return smtp.CommitVerdict(reply=answer)
             case _:
                 self.clean = False
+                self.trace("smtpd.unheard")
                 return smtp.CommitVerdict(reply=AWAY)
 
     async def _verdict(self, channel: Channel) -> object:
@@ -253,7 +259,8 @@ class Conversation:
                 if effect.reply.code >= 400:
                     self._log_refusal(str(effect.reply))
             case smtp.AskRecipient():
-                self.resolve.post(Verify(recipient=self._address(effect.recipient)))
+                recipient = self._address(effect.recipient)
+                self.resolve.post(Verify(recipient=recipient, client=self.client))
             case smtp.ReadBody():
                 self._decoder = Decoder()
                 self._held = 0
@@ -335,6 +342,7 @@ def converse(
     configuration: bytes,
     channels: Mapping[str, Channel],
     journal: Journal,
+    trace: Emit = silent,
 ) -> Conversation:
     """A session for a connection, which it takes over; its channels lead to enqueue and resolve."""
     config = msgspec.msgpack.decode(configuration, type=Slice)
@@ -347,6 +355,7 @@ def converse(
         resolve=channels["resolve"],
         journal=journal,
         options=options(config),
+        trace=trace,
         _input=early_talk(connection),
     )
 

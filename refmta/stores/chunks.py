@@ -353,6 +353,9 @@ def append_marks(disk: Disk, queue_id: str, end: int, marks: Iterable[Mark]) -> 
     try:
         if disk.size(handle) > end:
             disk.truncate(handle, end)
+            # Rare, and worth a sync: if a crash took the truncation back and kept the write, old
+            # marks would stand behind the new ones, and say of them what was said of others.
+            disk.sync(handle)
         disk.write(handle, octets)
     finally:
         disk.close(handle)

@@ -87,6 +87,18 @@ def received(
     ).encode("ascii")
 
 
+def received_here(*, hostname: str, queue_id: str, unix_time_s: int) -> bytes:
+    """The Received field of a message that was made here: without `from`, since nobody sent it.
+
+    RFC 5322 3.6.7 has that; the Time-stamp-line of RFC 5321 4.4 is for what came by SMTP.  Raises
+    ValueError as `received`.
+    """
+    return (
+        f"Received: by {_token(hostname)} id {_token(queue_id)};\r\n"
+        f"\t{rfc5322_date(unix_time_s)}\r\n"
+    ).encode("ascii")
+
+
 def return_path(reverse_path: str) -> bytes:
     """The Return-Path field (RFC 5321 4.4) of a Mailbox as text; "" is the null reverse-path."""
     return f"Return-Path: <{_printable(reverse_path)}>\r\n".encode("ascii")

@@ -314,11 +314,15 @@ class Report(Message, tag="report", frozen=True):
 
 
 class Reported(Message, tag="reported", frozen=True):
-    """The report is durable in the queue, under this id; or (empty id) why it is not."""
+    """The report is durable in the queue, under this id; or (empty id) why it is not.
+
+    `damaged`: the chunk of the message that failed does not certify itself.
+    """
 
     reference: Reference
     queue_id: Annotated[str, msgspec.Meta(pattern=r"^([0-9A-HJKMNP-TV-Z]{16})?\Z")]
     text: Text
+    damaged: bool = False
 
 
 class Vocabulary:

@@ -10,7 +10,10 @@ is nearly always right.
 Rules
 - Events without a key (a process ended) belong to no order. They are *context*: every key may rely
   on them as an excuse, whenever they happened. That accepts more than the truth, and never less.
-- Numbers of a process start anywhere and have no gap: a gap is an event that somebody lost.
+  Who has ended is worked out first (`kernel.lives`); for that alone the order of the file counts.
+- An event may concern several keys (a report, and the message that it is about): each of them must
+  allow it.
+- Numbers of a process start at 1 and have no gap: a gap is an event that somebody lost.
 - A key that needs more than `cap` steps of search is refused as undecided.
 - A self-reported event proves nothing about the disk; that is for others to match.
 """
@@ -18,32 +21,17 @@ Rules
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Protocol, TypeVar
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from specs.kernel.lives import Context, Event, told_apart
 
 S = TypeVar("S", bound=Hashable)
 
-CAP = 100_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that a process says it has done; `sequence` counts within the process."""
-
-    pid: int
-    sequence: int
-    action: str
-    fields: Mapping[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        fields = ", ".join(f"{name}={value}" for name, value in self.fields.items())
-        return f"{self.action}({fields}) by process {self.pid}, its event {self.sequence}"
-
-
-Context = frozenset[tuple[str, int]]
-"""Events without a key: action and process."""
+#: Steps of search per key; once many keys are refused, a tenth of it: the trace is wrong anyway.
+CAP = 20_000
+MANY = 20
 
 
 class TraceSpec(Protocol[S]):
@@ -52,8 +40,8 @@ class TraceSpec(Protocol[S]):
     @property
     def name(self) -> str: ...
 
-    def key(self, event: Event) -> str | None:
-        """Which part of the trace this event belongs to; None: context."""
+    def keys(self, event: Event) -> Sequence[str]:
+        """Which parts of the trace this event belongs to; none: context."""
         ...
 
     def start(self, key: str, context: Context) -> S: ...
@@ -69,11 +57,16 @@ class TraceSpec(Protocol[S]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """The first event at which no interleaving survives; None: at the end of the trace."""
+    """The first event at which no interleaving survives; None: at the end of the trace.
+
+    `rule`: "numbers" (of a process's events), "interleaving" (none is a behaviour), "ending" (the
+    trace must not end here), "undecided".
+    """
 
     key: str
     event: Event | None
     reason: str
+    rule: str = "interleaving"
 
     def __str__(self) -> str:
         where = str(self.event) if self.event else "end of the trace"
@@ -96,18 +89,20 @@ class Acceptance:
 
 
 def accept(spec: TraceSpec[S], events: Sequence[Event], *, cap: int = CAP) -> Acceptance:
-    """Judge a trace; the order of `events` is only a hint."""
-    context: set[tuple[str, int]] = set()
+    """Judge a trace; the order of `events` is only a hint, but for who has ended."""
+    events, context = told_apart(events)
     by_key: dict[str, list[Event]] = {}
     for event in events:
-        key = spec.key(event)
-        if key is None:
-            context.add((event.action, event.pid))
-        else:
+        keys = spec.keys(event)
+        if not keys:
+            context |= {(event.action, event.pid), (event.action, 0)}
+        for key in keys:
             by_key.setdefault(key, []).append(event)
+    known: Context = frozenset(context)
     refusals, steps = list(_misnumbered(spec, events)), 0
     for key, own in by_key.items():
-        search = _Search(spec, own, spec.start(key, frozenset(context)), cap)
+        few = len(refusals) < MANY
+        search = _Search(spec, own, spec.start(key, known), cap if few else cap // 10)
         refusal = search.run(key)
         steps += search.steps
         if refusal is not None:
@@ -128,14 +123,22 @@ def _misnumbered(spec: TraceSpec[S], events: Iterable[Event]) -> Iterable[Refusa
         by_pid.setdefault(event.pid, []).append(event)
     for own in by_pid.values():
         own.sort(key=lambda event: event.sequence)
-        for before, event in pairwise(own):
-            if event.sequence != before.sequence + 1:
-                twice = event.sequence == before.sequence
+        expected = 1
+        for event in own:
+            if event.sequence != expected:
+                twice = event.sequence < expected
                 reason = "this number was used before" if twice else "the event before it is lost"
-                yield Refusal(key=spec.key(event) or "context", event=event, reason=reason)
+                keys = spec.keys(event)
+                key = keys[0] if keys else "context"
+                yield Refusal(key=key, event=event, reason=reason, rule="numbers")
+            expected = event.sequence + 1
 
 
-class _Search:
+Node = tuple[tuple[int, ...], S]
+"""How far each process is, and the state that this led to."""
+
+
+class _Search(Generic[S]):
     """Depth first over (how far each process is, state), the order of the file first."""
 
     def __init__(self, spec: TraceSpec[S], events: Sequence[Event], start: S, cap: int) -> None:
@@ -148,36 +151,47 @@ class _Search:
         self.start = start
         self.cap = cap
         self.steps = 0
+        self.accepted = False
         self.deepest = -1
         self.blocked: Event | None = None
         self.reason = ""
 
     def run(self, key: str) -> Refusal | None:
         """None if some interleaving is a behaviour."""
-        first = ((0,) * len(self.lines), self.start)
-        seen, todo = {first}, [first]
-        while todo:
-            positions, state = todo.pop()
-            waiting = self._waiting(positions)
-            if not waiting:
-                reason = self.spec.unfinished(state)
-                if not reason:
-                    return None
-                self._note(positions, None, reason)
-            self.steps += 1
+        first: Node[S] = ((0,) * len(self.lines), self.start)
+        path = [(first, self._following(*first))]
+        in_vain: set[Node[S]] = set()  # nodes from which no end was reached: mostly none
+        while path:
             if self.steps > self.cap:
-                return Refusal(key=key, event=self.blocked, reason=f"undecided in {self.cap} steps")
-            found = []
-            for number, event in waiting:
-                after = [*positions[:number], positions[number] + 1, *positions[number + 1 :]]
-                found += [(tuple(after), then) for then in self.spec.step(state, event)]
-            if waiting and not found:
-                self._note(positions, waiting[0][1], "no interleaving allows it")
-            for node in reversed(found):  # the last one is taken first
-                if node not in seen:
-                    seen.add(node)
-                    todo.append(node)
-        return Refusal(key=key, event=self.blocked, reason=self.reason)
+                reason = f"undecided in {self.cap} steps"
+                return Refusal(key=key, event=self.blocked, reason=reason, rule="undecided")
+            node = next(path[-1][1], None)
+            if self.accepted:
+                return None
+            if node is None:
+                in_vain.add(path.pop()[0])
+            elif not in_vain or node not in in_vain:
+                path.append((node, self._following(*node)))
+        rule = "interleaving" if self.blocked else "ending"
+        return Refusal(key=key, event=self.blocked, reason=self.reason, rule=rule)
+
+    def _following(self, positions: tuple[int, ...], state: S) -> Iterator[Node[S]]:
+        """What may come next, the order of the file first; made only as far as it is looked at."""
+        waiting = self._waiting(positions)
+        if not waiting:
+            reason = self.spec.unfinished(state)
+            self.accepted = not reason
+            self._note(positions, None, reason)
+            return
+        self.steps += 1
+        allowed = False
+        for number, event in waiting:
+            after = (*positions[:number], positions[number] + 1, *positions[number + 1 :])
+            for then in self.spec.step(state, event):
+                allowed = True
+                yield after, then
+        if not allowed:
+            self._note(positions, waiting[0][1], "no interleaving allows it")
 
     def _waiting(self, positions: tuple[int, ...]) -> list[tuple[int, Event]]:
         """The next event of each process, in the order of the file."""

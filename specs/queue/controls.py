@@ -13,18 +13,23 @@ from specs.queue import spec as original
 from specs.queue.states import Bounds
 
 MODULE = "specs.queue.spec"
-ALONE = Bounds(recipients=(1,), resends=1, faults=1)
-TWO = Bounds(recipients=(1, 1), resends=0, faults=0)
-NEVER_AGAIN = Bounds(recipients=(1,), resends=0, faults=1)
-TWO_RECIPIENTS = Bounds(recipients=(2,), resends=0, faults=0)
+ALONE = Bounds(recipients=("l",), resends=1, faults=1)
+TWO = Bounds(recipients=("l", "l"), resends=0, faults=0)
+NEVER_AGAIN = Bounds(recipients=("l",), resends=0, faults=1)
+TWO_RECIPIENTS = Bounds(recipients=("ll",), resends=0, faults=0)
+REMOTE = Bounds(recipients=("r",), resends=0, faults=0)
+REFUSED = Bounds(recipients=("r",), resends=0, faults=0, setbacks=1)
+REFUSED_TWICE = Bounds(recipients=("r",), resends=0, faults=0, setbacks=2)
+REPORT_FAILS = Bounds(recipients=("l",), resends=0, faults=1, setbacks=1)
 
 MUTANTS: tuple[tuple[str, str, Bounds, str, str], ...] = (
     (
         "mark before delivery",
         "marks_after_delivery",
         ALONE,
-        'yield "local.written", recipient._replace(phase="written")',
-        '__mutant_ran__(); yield "qmgr.marked", recipient._replace(phase="marked")',
+        "yield action, recipient._replace(phase=phase, deliveries=done)",
+        'phase = "marked" if phase == "written" and __mutant_ran__() else phase\n'
+        "        yield action, recipient._replace(phase=phase, deliveries=done)",
     ),
     (
         "reply before the directory sync",
@@ -70,8 +75,8 @@ MUTANTS: tuple[tuple[str, str, Bounds, str, str], ...] = (
         "freed at the first mark",
         "no_loss",
         TWO_RECIPIENTS,
-        'all(each.phase == "marked" for each in copy.recipients)',
-        'any(each.phase == "marked" and __mutant_ran__() for each in copy.recipients)',
+        "all(each.phase in SETTLED for each in copy.recipients)",
+        "any(each.phase in SETTLED and __mutant_ran__() for each in copy.recipients)",
     ),
     (
         "an outcome frame lost",
@@ -79,6 +84,56 @@ MUTANTS: tuple[tuple[str, str, Bounds, str, str], ...] = (
         ALONE,
         'yield "qmgr.marked", recipient._replace(phase="marked")',
         'yield "qmgr.dispatched", recipient._replace(phase="dispatched" * __mutant_ran__())',
+    ),
+    (
+        "an outcome frame of remote lost",
+        "sent_again_only_in_windows",
+        REMOTE,
+        'yield "qmgr.marked", recipient._replace(phase="marked")',
+        'yield "qmgr.dispatched", recipient._replace(phase="dispatched" * __mutant_ran__())',
+    ),
+    (
+        "a lost reply taken for a refusal",
+        "failures_reported",
+        NEVER_AGAIN._replace(recipients=("r",)),
+        'licensed(recipient, "put_off", REMOTE_REPLY_LOST)',
+        'licensed(recipient, "rejected" * __mutant_ran__(), REMOTE_REPLY_LOST)',
+    ),
+    (
+        "a report dropped",
+        "failures_reported",
+        REFUSED,
+        'case "failed" if copy.listed and not has_sender:',
+        'case "failed" if copy.listed and __mutant_ran__():',
+    ),
+    (
+        "a failed recipient forgotten",
+        "no_loss",
+        REFUSED,
+        'yield "qmgr.failed", recipient._replace(phase="failed")',
+        '__mutant_ran__(); yield "qmgr.marked", recipient._replace(phase="discarded")',
+    ),
+    (
+        "a report about a report",
+        "no_report_about_a_report",
+        REFUSED_TWICE,
+        "and idle and mail.has_sender(copy):",
+        "and idle and (mail.has_sender(copy) or __mutant_ran__()):",
+    ),
+    (
+        "a refused report taken for one that is kept",
+        "no_loss",
+        REPORT_FAILS,
+        '_about(refused, report.about, "telling", _untold(REPORT_REFUSED))',
+        '_about(refused, report.about, "telling",\n'
+        '            lambda each: each._replace(phase="told" * __mutant_ran__()))',
+    ),
+    (
+        "bounce's answer lost",
+        "duplicates_only_in_windows",
+        REFUSED,
+        'yield "qmgr.reported", recipient._replace(phase="closed")',
+        'yield "qmgr.reported", recipient._replace(phase="failed" * __mutant_ran__())',
     ),
     (
         "a client that sends without end",

@@ -12,6 +12,9 @@ from specs.queue.states import Copy, Mail, Recipient, State
 
 DELIVERED_NOT_MARKED = "delivered_not_marked"
 QMGR_DEAD_IN_FLIGHT = "qmgr_dead_in_flight"
+REMOTE_REPLY_LOST = "remote_reply_lost"
+REPORT_NOT_MARKED = "report_not_marked"
+REPORT_REFUSED = "report_refused_but_survived"
 
 
 def noted(copy: Copy) -> Copy:
@@ -55,24 +58,45 @@ def gone(copy: Copy) -> Copy:
     )
 
 
+def licensed(recipient: Recipient, phase: str, window: str) -> Recipient:
+    """Back to this phase, with one more delivery or report licensed by this window."""
+    windows = tuple(sorted((*recipient.windows, window)))
+    return recipient._replace(phase=phase, windows=windows)
+
+
 def undone(recipient: Recipient, window: str, *, marks_lost: bool) -> Iterator[Recipient]:
     """What becomes of a recipient when those who worked for it are dead.
 
     With `marks_lost` (the machine crashed) an unsynced delivery or mark may be lost, or not.
     """
     again = recipient._replace(phase="pending")
-    repeated = again._replace(windows=tuple(sorted((*recipient.windows, window))))
     match recipient.phase:
-        case "dispatched":
+        case "dispatched" | "put_off" | "rejected":
             yield again
         case "written":
             yield again
+            repeated = licensed(recipient, "pending", window)
             yield repeated._replace(deliveries=recipient.deliveries + 1)
-        case "delivered" | "reported":
-            yield repeated
+        case "accepted" | "delivered" | "reported":
+            yield licensed(recipient, "pending", window)
+        case "telling" | "told":
+            yield licensed(recipient, "failed", REPORT_NOT_MARKED)
+            if marks_lost:
+                yield licensed(recipient, "pending", REPORT_NOT_MARKED)
         case "marked" if marks_lost:
             yield recipient
-            yield repeated
+            yield licensed(recipient, "pending", window)
+        case "closed" if marks_lost:
+            yield recipient
+            yield licensed(recipient, "failed", REPORT_NOT_MARKED)
+            yield licensed(recipient, "pending", REPORT_NOT_MARKED)
+        case "discarded" if marks_lost:
+            yield recipient
+            yield recipient._replace(phase="failed")
+            yield again
+        case "deferred" | "failed" if marks_lost:
+            yield recipient
+            yield again
         case _:
             yield recipient
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from specs.queue.states import Bounds, Mail, State
+from specs.queue.disk import DELIVERED_NOT_MARKED, QMGR_DEAD_IN_FLIGHT, REMOTE_REPLY_LOST
+from specs.queue.states import REMOTE, SETTLED, Bounds, Copy, Mail, Recipient, State
 
 
 def _for_each_mail(holds: Callable[[Mail], bool]) -> Callable[[State], bool]:
@@ -19,18 +20,30 @@ def _for_each_mail(holds: Callable[[Mail], bool]) -> Callable[[State], bool]:
 
 
 def _no_loss(mail: Mail) -> bool:
-    """Acknowledged means: delivered to each recipient, or in the queue for it."""
-    if not any(copy.acknowledged for copy in mail.copies):
-        return True
-    for column in zip(*(copy.recipients for copy in mail.copies), strict=True):
-        delivered = any(recipient.deliveries for recipient in column)
-        queued = any(
-            copy.in_queue and recipient.phase != "marked"
-            for copy, recipient in zip(mail.copies, column, strict=True)
-        )
-        if not delivered and not queued:
-            return False
-    return True
+    """Acknowledged means: delivered to each recipient, or its sender told by a report that is not
+    lost itself, or in the queue for it. With a null sender a refusal ends it.
+    """
+    sent = mail.sent
+    if any(copy.acknowledged for copy in sent):
+        for column in zip(*(copy.recipients for copy in sent), strict=True):
+            if not any(map(_kept(mail.null), sent, column)):
+                return False
+    return all(
+        _kept(True)(report, recipient)
+        for report in mail.reports
+        if report.acknowledged
+        for recipient in report.recipients
+    )
+
+
+def _kept(null: bool) -> Callable[[Copy, Recipient], bool]:
+    """Whether this copy has done its duty to this recipient, or still may."""
+
+    def holds(copy: Copy, recipient: Recipient) -> bool:
+        ended = recipient.deliveries or recipient.told or (null and recipient.refused)
+        return bool(ended) or (copy.in_queue and recipient.phase not in SETTLED)
+
+    return holds
 
 
 def _no_misdelivery(mail: Mail) -> bool:
@@ -47,13 +60,26 @@ def _no_early_reply(mail: Mail) -> bool:
 
 
 def _duplicates_only_in_windows(mail: Mail) -> bool:
-    """Each delivery but the first has its window."""
+    """Each delivery or report but the first has its window."""
     for copy in mail.copies:
         for recipient in copy.recipients:
-            if recipient.deliveries > 1 + len(recipient.windows):
+            if recipient.deliveries + recipient.reports > 1 + len(recipient.windows):
                 return False
-    resent = [copy for copy in mail.copies if any(r.deliveries for r in copy.recipients)]
+    resent = [copy for copy in mail.sent if any(r.deliveries for r in copy.recipients)]
     return all(copy.client in {"lost", "refused"} for copy in resent[:-1])
+
+
+SEND_WINDOWS = frozenset({DELIVERED_NOT_MARKED, QMGR_DEAD_IN_FLIGHT, REMOTE_REPLY_LOST})
+
+
+def _sent_again_only_in_windows(mail: Mail) -> bool:
+    """To a next hop a message goes again only if it is not known whether it was taken."""
+    return all(
+        recipient.deliveries <= 1 + sum(each in SEND_WINDOWS for each in recipient.windows)
+        for copy in mail.copies
+        for recipient in copy.recipients
+        if recipient.kind == REMOTE
+    )
 
 
 def _marks_after_delivery(mail: Mail) -> bool:
@@ -65,6 +91,27 @@ def _marks_after_delivery(mail: Mail) -> bool:
     )
 
 
+def _failures_reported(mail: Mail) -> bool:
+    """Whoever is done with for good without a delivery: a report was kept, or nobody is to be told.
+
+    And no sender is told of a failure that was none.
+    """
+    for copy in mail.copies:
+        for recipient in copy.recipients:
+            if recipient.phase == "closed" and not recipient.told:
+                return False
+            if recipient.phase == "discarded" and mail.has_sender(copy):
+                return False
+            if recipient.reports and not recipient.refused:
+                return False
+    return True
+
+
+def _no_report_about_a_report(mail: Mail) -> bool:
+    """Nor about anything else that has a null sender."""
+    return all(mail.has_sender(mail.copies[report.about]) for report in mail.reports)
+
+
 def queue_id_never_reused(state: State) -> bool:
     """No two transactions ever have the same queue id."""
     used = [copy.queue_id for mail in state.mails for copy in mail.copies if copy.queue_id]
@@ -72,11 +119,13 @@ def queue_id_never_reused(state: State) -> bool:
 
 
 def _bounded(bounds: Bounds) -> Callable[[State], bool]:
-    """The queue holds no more than was sent, and a message comes once, plus once per fault."""
+    """The queue holds no more than was sent, and a message comes once, plus once per fault;
+    and so does a report about a recipient.
+    """
 
     def holds(mail: Mail) -> bool:
-        return len(mail.copies) <= 1 + bounds.resends and all(
-            recipient.deliveries <= 1 + bounds.faults
+        return len(mail.sent) <= 1 + bounds.resends and all(
+            max(recipient.deliveries, recipient.reports) <= 1 + bounds.faults
             for copy in mail.copies
             for recipient in copy.recipients
         )
@@ -108,7 +157,10 @@ def invariants(bounds: Bounds) -> Mapping[str, Callable[[State], bool]]:
         "no_misdelivery": _for_each_mail(_no_misdelivery),
         "no_early_reply": _for_each_mail(_no_early_reply),
         "duplicates_only_in_windows": _for_each_mail(_duplicates_only_in_windows),
+        "sent_again_only_in_windows": _for_each_mail(_sent_again_only_in_windows),
         "marks_after_delivery": _for_each_mail(_marks_after_delivery),
+        "failures_reported": _for_each_mail(_failures_reported),
+        "no_report_about_a_report": _for_each_mail(_no_report_about_a_report),
         "queue_id_never_reused": queue_id_never_reused,
         "bounded": _bounded(bounds),
     }

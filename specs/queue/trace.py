@@ -1,68 +1,133 @@
 """The queue's events in a live trace, and which sequences of them are behaviours.
 
-| action            | fields                | means                                               |
-|-------------------|-----------------------|-----------------------------------------------------|
-| enqueue.committed | queue_id, recipients  | file and directory are synced                       |
-| enqueue.recovered | queue_id              | found whole at enqueue's start, listed again        |
-| smtpd.replied     | queue_id              | 250 is about to be sent                             |
-| smtpd.lost        | queue_id              | committed, but the client was gone                  |
-| qmgr.dispatched   | queue_id, recipient   | handed to an agent                                  |
-| local.delivered   | queue_id, recipient   | durable in the mailbox                              |
-| qmgr.deferred     | queue_id, recipient   | will be tried again                                 |
-| qmgr.marked       | queue_id, recipient   | the outcome is written (outcome=failed: not there)  |
-| qmgr.freed        | queue_id              | the chunk is unlinked                               |
-| NAME.ended        | (its pid, next number)| this process is dead (said by its parent)           |
-| machine.crashed   |                       | the machine was started again                       |
+| action            | fields                          | means                                      |
+|-------------------|---------------------------------|--------------------------------------------|
+| enqueue.committed | queue_id, recipients, sender,   | file and directory are synced              |
+|                   | path                            |                                            |
+| enqueue.recovered | queue_id                        | found whole at enqueue's start             |
+| smtpd.replied     | queue_id                        | 250 is about to be sent                    |
+| smtpd.unheard     |                                 | gave up waiting for enqueue's verdict      |
+| qmgr.dispatched   | queue_id, index, recipient      | is about to be handed to an agent          |
+| local.delivered   | queue_id, index, recipient, path| durable in the mailbox                     |
+| remote.sent       | queue_id, index, recipient      | the next hop's 250 to the content was read |
+| qmgr.returned     | queue_id, index, recipient      | handed back untried                        |
+| qmgr.deferred     | queue_id, index, recipient      | will be tried again                        |
+| qmgr.marked       | queue_id, index, recipient,     | the outcome is written: delivered, failed, |
+|                   | outcome                         | reported, discarded, expanded              |
+|                   | same_as                         | delivered: by that index's delivery        |
+|                   | targets                         | expanded: this many recipients are added   |
+| bounce.reported   | queue_id, report, recipients,   | `report` is the queue id of a report, now  |
+|                   | kind, to                        | durable, about so many of its recipients   |
+| qmgr.freed        | queue_id                        | the chunk is unlinked                      |
+| qmgr.set_aside    | queue_id                        | the chunk is damaged, and not in the queue |
+| qmgr.removed      | queue_id                        | the operator has dropped it                |
+| NAME.ended        | process, status                 | this process is dead (said by its parent)  |
+| supervisor.started|                                 | all processes of before are dead           |
+| machine.crashed   |                                 | the machine was started again              |
 
 `recipients` is how many there are. An event is written *after* what it says has happened, except
-smtpd.replied, which is written before the 250 goes out.
+smtpd.replied and qmgr.dispatched, which are written before the octets go out.
 
-A message whose recipient is delivered to, and dispatched again without a mark, needs an excuse: the
-agent or the qmgr concerned is dead, or the machine crashed. These are the windows of the spec.
+What is refused, beside an order that makes no sense:
+- a recipient that is delivered to, and dispatched again without a mark, unless the agent or the
+  qmgr concerned is dead, or the machine crashed (the spec's windows);
+- a mark without its outcome; a chunk freed before every recipient has one;
+- a recipient marked as reported without a kept report; more reports to one address than there are
+  failures (or a second warning), unless bounce or qmgr died;
+- a recipient discarded although there is a sender to be told;
+- a report that has a sender itself, and a report about a message with a null sender to one of its
+  own recipients: such reports could go on for ever.
+
+A qmgr that died may have done one thing that it could not say any more: this is excused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from specs.kernel.accept import Context, Event
+from specs.kernel.lives import Context, Event
+
+TRIED = frozenset(
+    {
+        "qmgr.dispatched",
+        "qmgr.returned",
+        "qmgr.deferred",
+        "qmgr.marked",
+        "local.delivered",
+        "remote.sent",
+    }
+)
+GONE = frozenset({"qmgr.freed", "qmgr.set_aside", "qmgr.removed"})
+SETTLED = frozenset({"delivered and marked", "reported", "discarded", "expanded"})
+#: Local parts at which nobody is told (RFC 5321 4.5.5 asks for the null sender; these are ours).
+NOBODY = frozenset({"mailer-daemon", "double-bounce"})
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """How far a recipient is: pending, dispatched, delivered, marked; by which qmgr and agent."""
+    """How far a recipient is; by which qmgr, and by whose agent."""
 
-    phase: str = "pending"
+    phase: str = "pending"  # dispatched, delivered, failed, or one of SETTLED
     qmgr: int = 0
-    agent: int = 0
+    agent: str = ""
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Reports to one address: about how many recipients, and by whom the last one."""
+
+    to: str
+    kind: str
+    count: int
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """What is known of one queue id."""
 
-    context: Context
-    expected: int | None = None  # recipients; None: not said
+    key: str
+    context: Context = field(compare=False)
+    envelope: int = 0  # recipients of the envelope; 0: not known
+    expected: int | None = None  # recipients with those from aliases; None: not known
+    sender: str | None = None
     committed: bool = False
     listed: bool = False
     answered: bool = False
-    freed: bool = False
+    gone: bool = False
     tries: tuple[tuple[str, Try], ...] = ()
+    addresses: frozenset[str] = frozenset()
+    reports: tuple[Told, ...] = ()
 
-    def of(self, recipient: str) -> Try:
-        return dict(self.tries).get(recipient, Try())
+    def of(self, index: str) -> Try:
+        return next((after for name, after in self.tries if name == index), Try())
 
-    def died(self, action: str, pid: int = 0) -> bool:
-        """Whether such a process (any, if no pid) or the machine is known to have died."""
-        return any(
-            what == "machine.crashed" or (what == action and (not pid or who == pid))
-            for what, who in self.context
-        )
+    def ended(self, role: str, pid: int = 0) -> bool:
+        """Whether such a process (any, if no pid) or the machine has come to an end."""
+        return (f"{role}.ended", pid) in self.context or self.crashed
+
+    def died(self, role: str) -> bool:
+        """Whether such a process ended before it had finished."""
+        return (f"{role}.died", 0) in self.context or self.crashed
 
     @property
     def crashed(self) -> bool:
-        return any(what == "machine.crashed" for what, _ in self.context)
+        return ("machine.crashed", 0) in self.context
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether there is nobody to be told; also if that is not known."""
+        return not self.sender or self.sender.partition("@")[0].lower() in NOBODY
+
+    @property
+    def told(self) -> int:
+        """About how many recipients somebody was told that they failed."""
+        return max((each.count for each in self.reports if each.kind == "failed"), default=0)
+
+    def phases(self, *phases: str) -> int:
+        return sum(after.phase in phases for _, after in self.tries)
 
 
 class QueueTrace:
@@ -73,85 +138,226 @@ class QueueTrace:
     def __init__(self, *, running: bool = False) -> None:
         self.running = running
 
-    def key(self, event: Event) -> str | None:
-        return event.fields.get("queue_id")
+    def keys(self, event: Event) -> tuple[str, ...]:
+        names = (event.fields.get("queue_id", ""), event.fields.get("report", ""))
+        return tuple(dict.fromkeys(name for name in names if name))
 
     def start(self, key: str, context: Context) -> Message:
-        return Message(context)
+        return Message(key, context)
 
     def step(self, state: Message, event: Event) -> Iterator[Message]:
-        recipient = event.fields.get("recipient", "")
-        match event.action:
-            case "enqueue.committed" if not state.committed and not state.listed:
-                count = event.fields.get("recipients")
-                expected = int(count) if count is not None and count.isdigit() else None
-                yield replace(state, committed=True, listed=True, expected=expected)
-            case "enqueue.recovered" if not state.freed or state.crashed:
-                yield replace(state, listed=True, freed=False)
-            case "smtpd.replied" | "smtpd.lost" if state.committed and not state.answered:
-                yield replace(state, answered=True)
-            case "qmgr.freed" if self._may_be_freed(state):
-                yield replace(state, freed=True)
-            case "qmgr.dispatched" | "qmgr.deferred" | "qmgr.marked" | "local.delivered":
-                if recipient and state.listed and self._is_there(state, event):
-                    for after in _tried(state, state.of(recipient), event):
-                        others = dict(state.tries) | {recipient: after}
-                        yield replace(state, tries=tuple(sorted(others.items(), key=str)))
-
-    @staticmethod
-    def _is_there(state: Message, event: Event) -> bool:
-        """Nothing is done for a chunk that is gone, nor for more recipients than it has."""
-        known = {recipient for recipient, _ in state.tries} | {event.fields["recipient"]}
-        few_enough = state.expected is None or len(known) <= state.expected
-        return few_enough and (not state.freed or state.crashed)
-
-    @staticmethod
-    def _may_be_freed(state: Message) -> bool:
-        done = [
-            after.phase == "marked"
-            # the qmgr that marked it may have died before it could say so
-            or (after.phase == "delivered" and state.died("qmgr.ended", after.qmgr))
-            for _, after in state.tries
-        ]
-        enough = state.expected is None or len(done) == state.expected
-        return not state.freed and bool(done) and all(done) and enough
+        if event.action in TRIED:
+            yield from _recipient(state, event)
+        elif event.action in GONE:
+            if state.listed and not state.gone and _may_go(state, event.action):
+                yield replace(state, gone=True)
+        else:
+            yield from _whole(state, event)
 
     def unfinished(self, state: Message) -> str:
-        if self.running:
-            return ""
-        unheard = state.died("smtpd.ended") or state.died("enqueue.ended")
-        if state.committed and not state.answered and not unheard:
-            return "committed, but no reply was sent, and neither smtpd nor enqueue died"
-        for recipient, after in state.tries:
-            dead = state.died("qmgr.ended", after.qmgr) or state.died("local.ended", after.agent)
-            if after.phase == "delivered" and not dead:
-                return f"delivered to {recipient}, but never marked"
-        if self._may_be_freed(state) and not state.died("qmgr.ended"):
-            return "every recipient is marked, but the chunk was never freed"
-        return ""
+        return "" if self.running else _unfinished(state)
+
+
+# ---- the message as a whole -----------------------------------------------------------------
+
+
+def _whole(state: Message, event: Event) -> Iterator[Message]:
+    match event.action:
+        case "enqueue.committed" if not state.committed and not state.listed:
+            yield replace(
+                state,
+                committed=True,
+                listed=True,
+                envelope=_number(event, "recipients") or 0,
+                expected=_number(event, "recipients"),
+                sender=event.fields.get("sender"),
+            )
+        case "enqueue.recovered" if not state.gone or state.crashed:
+            yield replace(state, listed=True, gone=False)
+        case "smtpd.replied" if state.committed and not state.answered:
+            yield replace(state, answered=True)
+        case "bounce.reported" if event.fields.get("report") == state.key:
+            if state.committed and not state.answered and not state.sender:
+                yield replace(state, answered=True)
+        case "bounce.reported" if state.listed:
+            yield from _reported(state, event)
+
+
+def _number(event: Event, name: str) -> int | None:
+    text = event.fields.get(name, "")
+    return int(text) if text.isdigit() else None
+
+
+def _may_go(state: Message, action: str) -> bool:
+    """A chunk is freed only when every recipient has its outcome."""
+    if action != "qmgr.freed":
+        return True
+    settled = [_is_settled(state, after) for _, after in state.tries]
+    every = state.expected is None or len(settled) == state.expected
+    return bool(settled) and all(settled) and every
+
+
+def _is_settled(state: Message, after: Try) -> bool:
+    """A dead qmgr may have written one outcome that it could not say any more."""
+    if after.phase in SETTLED:
+        return True
+    match after.phase:
+        case "delivered":
+            return state.ended("qmgr", after.qmgr)
+        case "failed":
+            return state.died("qmgr") and (state.told > 0 or state.anonymous)
+        case "pending":
+            twin = state.phases("delivered", "delivered and marked") > 0
+            return state.died("qmgr") and (twin or state.expected is None)
+    return False
+
+
+def _unfinished(state: Message) -> str:
+    """Why a trace must not end here."""
+    unheard = any(map(state.died, ("smtpd", "enqueue", "bounce", "qmgr")))
+    unheard = unheard or ("smtpd.unheard", 0) in state.context
+    if state.committed and not state.answered and not unheard:
+        return "committed, but no reply was sent, and none of those who might have died"
+    for index, after in state.tries:
+        excused = state.ended("qmgr", after.qmgr) or state.ended(after.agent, after.pid)
+        if after.phase == "delivered" and not excused and not state.gone:
+            return f"delivered to recipient {index}, but never marked"
+    finished = state.listed and not state.gone and _may_go(state, "qmgr.freed")
+    if finished and not state.ended("qmgr"):
+        return "every recipient has its outcome, but the chunk was never freed"
+    return ""
+
+
+# ---- reports ----------------------------------------------------------------------------------
+
+
+def _reported(state: Message, event: Event) -> Iterator[Message]:
+    """A report about this message was kept."""
+    kind, count = event.fields.get("kind", "failed"), _number(event, "recipients") or 1
+    to = event.fields.get("to", state.sender or "").lower()
+    if state.anonymous and state.sender is not None and to in state.addresses:
+        return
+    if state.anonymous and state.sender is not None and kind != "failed":
+        return
+    known = {(each.to, each.kind): each for each in state.reports}
+    before = known.get((to, kind))
+    done = before.count if before else 0
+    repeated = before is not None and state.ended("bounce", before.pid)
+    first = before is None and kind == "delayed"
+    due = kind == "failed" and done + count <= state.phases("failed", "reported")
+    if first or due or repeated or state.died("qmgr"):
+        known[to, kind] = Told(to, kind, done + count, event.pid)
+        yield replace(state, reports=tuple(sorted(known.values(), key=str)))
+
+
+# ---- one recipient ----------------------------------------------------------------------------
+
+
+def _recipient(state: Message, event: Event) -> Iterator[Message]:
+    index = event.fields.get("index") or event.fields.get("recipient", "")
+    if not index or not state.listed or not _is_there(state, index):
+        return
+    addresses = state.addresses
+    if index.isdigit() and int(index) < state.envelope and event.action != "local.delivered":
+        addresses |= {event.fields.get("recipient", "").lower()}
+    for after in _tried(state, state.of(index), event):
+        others = [each for each in state.tries if each[0] != index]
+        yield replace(
+            state,
+            tries=tuple(sorted([*others, (index, after)], key=_place)),
+            expected=_grown(state, index, event),
+            addresses=addresses,
+        )
+
+
+def _place(entry: tuple[str, Try]) -> tuple[int, str]:
+    return len(entry[0]), entry[0]
+
+
+def _is_there(state: Message, index: str) -> bool:
+    """Nothing is done for a chunk that is gone, nor for a recipient that it does not have."""
+    if state.gone and not state.crashed:
+        return False
+    if state.expected is None or state.died("qmgr"):  # which may have added recipients unsaid
+        return True
+    if index.isdigit():
+        return int(index) < state.expected
+    return any(name == index for name, _ in state.tries) or len(state.tries) < state.expected
+
+
+def _grown(state: Message, index: str, event: Event) -> int | None:
+    """How many recipients there are after this event."""
+    if state.expected is None or (index.isdigit() and int(index) >= state.expected):
+        return None
+    if event.fields.get("outcome") == "expanded":
+        return state.expected + (_number(event, "targets") or 0)
+    return state.expected
 
 
 def _tried(state: Message, before: Try, event: Event) -> Iterator[Try]:
     """What one recipient's event leads to, if it is allowed."""
-    match event.action, before.phase:
-        case "qmgr.dispatched", "pending":
+    phase, own = before.phase, before.qmgr == event.pid
+    again = phase == "failed" or _is_open(state, before)  # a failed one: the operator's retry
+    match event.action:
+        case "qmgr.dispatched" if again:
             yield Try("dispatched", event.pid)
-        case "qmgr.dispatched", "dispatched" | "delivered" if _excused(state, before):
-            yield Try("dispatched", event.pid)
-        case "qmgr.dispatched", "marked" if state.crashed:
-            yield Try("dispatched", event.pid)
-        case "local.delivered", "dispatched":
-            yield Try("delivered", before.qmgr, event.pid)
-        case "qmgr.deferred", "dispatched" if before.qmgr == event.pid:
+        case "local.delivered" | "remote.sent" if phase == "dispatched":
+            yield Try("delivered", before.qmgr, event.role, event.pid)
+        case "qmgr.returned" if phase == "dispatched" and own:
             yield Try("pending", event.pid)
-        case "qmgr.deferred", "delivered" if state.died("local.ended", before.agent):
+        case "qmgr.deferred" if again or (phase == "dispatched" and own):
             yield Try("pending", event.pid)
-        case "qmgr.marked", "delivered" if before.qmgr == event.pid:
-            yield Try("marked", event.pid, before.agent)
-        case "qmgr.marked", "dispatched" if event.fields.get("outcome") == "failed":
-            yield Try("marked", event.pid)
+        case "qmgr.marked":
+            yield from _marked(state, before, event)
 
 
-def _excused(state: Message, before: Try) -> bool:
-    """Dispatched again without an outcome: who knew it must be dead."""
-    return state.died("qmgr.ended", before.qmgr) or state.died("local.ended", before.agent)
+def _marked(state: Message, before: Try, event: Event) -> Iterator[Try]:
+    outcome, phase = event.fields.get("outcome", "delivered"), before.phase
+    own, still = before.qmgr == event.pid, _is_open(state, before)
+    match outcome:
+        case "delivered" if phase == "delivered" and own:
+            yield Try("delivered and marked", event.pid, before.agent, before.pid)
+        case "delivered" if still and _has_twin(state, event):
+            yield Try("delivered and marked", event.pid)
+        case "failed" if still or phase == "failed" or (phase == "dispatched" and own):
+            yield Try("failed", event.pid)
+        case "reported" if state.phases("reported") < state.told or state.died("qmgr"):
+            if state.told and _has_failed(state, before):
+                yield Try("reported", event.pid)
+        case "discarded" if state.anonymous and _has_failed(state, before):
+            yield Try("discarded", event.pid)
+        case "expanded" if still:
+            yield Try("expanded", event.pid)
+
+
+def _has_twin(state: Message, event: Event) -> bool:
+    """Whether the mailbox has the message by the delivery to another recipient."""
+    other = state.of(event.fields.get("same_as", ""))
+    return other.phase in {"delivered", "delivered and marked"}
+
+
+def _has_failed(state: Message, before: Try) -> bool:
+    """Perhaps a dead qmgr wrote the mark, and could not say so."""
+    return before.phase == "failed" or (_is_open(state, before) and state.died("qmgr"))
+
+
+def _is_open(state: Message, before: Try) -> bool:
+    """As good as pending: nobody who works on it, or knows of what he did, is alive."""
+    match before.phase:
+        case "pending":
+            return True
+        case "dispatched":
+            return _untried(state, before)
+        case "delivered":
+            return _is_excused(state, before)
+    return state.crashed
+
+
+def _untried(state: Message, before: Try) -> bool:
+    """Handed over, and nothing is known of it: an agent or the qmgr ended."""
+    return state.ended("qmgr", before.qmgr) or state.ended("local") or state.ended("remote")
+
+
+def _is_excused(state: Message, before: Try) -> bool:
+    """Delivered, and no outcome came: who knew of it must be dead."""
+    return state.ended("qmgr", before.qmgr) or state.ended(before.agent, before.pid)

@@ -108,9 +108,19 @@ def namespace(process: int, kind: str) -> str:
 class Overlay:
     """A root of its own, from entering the context to leaving it. Needs root."""
 
-    def __init__(self, name: str, *, binds: Mapping[str, Path] | None = None) -> None:
-        """`binds`: where in the overlay -> which directory of this machine is bound there."""
+    def __init__(
+        self,
+        name: str,
+        *,
+        binds: Mapping[str, Path] | None = None,
+        beside: Overlay | None = None,
+    ) -> None:
+        """`binds`: where in the overlay -> which directory of this machine is bound there.
+
+        `beside`: another, entered before, whose network this one shares.
+        """
         self.name = name
+        self._beside = beside
         self.init = 0  # process 1 of the overlay, by its number on this machine
         self._binds = dict(binds or {})
         self._pid_namespace = ""
@@ -139,8 +149,12 @@ class Overlay:
         mount_point.mkdir()
         binds = [str(part) for target, source in self._binds.items() for part in (source, target)]
         shell = ["bash", "-c", INIT, "overlay", str(mount_point), *binds]
+        own = ["--mount", "--pid", "--fork", "--"]
+        unshare = ["unshare", "--net", *own]
+        if self._beside is not None:
+            unshare = self._beside.on_network("unshare", *own)
         return subprocess.Popen(
-            ["unshare", "--mount", "--net", "--pid", "--fork", "--", *shell],
+            [*unshare, *shell],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -203,6 +217,27 @@ class Overlay:
             wrong = f"{' '.join(command)} exited {done.returncode}: {said.strip()[-2000:]}"
             raise OverlayError(f"{self.name}: {wrong}")
         return said
+
+    def install(self, *packages: str, timeout_s: float = 300) -> None:
+        """Debian packages, for this root alone, fetched over the machine's network.
+
+        What they replace goes, no service is started.  Raises OverlayError.
+        """
+        policy = "/usr/sbin/policy-rc.d"
+        self.run("tee", policy, stdin="#!/bin/sh\nexit 101\n")
+        self.run("chmod", "+x", policy)
+        enter = ["nsenter", f"--target={self.init}", "--mount", "--pid", "--"]
+        apt = ["apt-get", "-qq", "-y", "--no-install-recommends", "-oDPkg::Lock::Timeout=180"]
+        apt += ["-oAPT::Sandbox::User=root"]
+        for arguments in (["install", *packages], ["update"], ["install", *packages]):
+            done = subprocess.run(
+                [*enter, "env", "DEBIAN_FRONTEND=noninteractive", *apt, *arguments],
+                capture_output=True, check=False, timeout=timeout_s,
+            )  # fmt: skip
+            if done.returncode == 0 and arguments[0] == "install":
+                return
+        wrong = done.stderr.decode(errors="replace").strip()[-500:]
+        raise OverlayError(f"{self.name}: {' '.join(packages)}: {wrong}")
 
     def path(self, inside: str) -> Path:
         """Where a file of the overlay is to be reached from outside, while it runs."""

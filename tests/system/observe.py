@@ -25,7 +25,7 @@ class Process:
 
     pid: int
     parent: int
-    #: "spawner", "supervisor", a compartment, or "smtpd template", "smtpd worker".
+    #: "spawner", "supervisor", a compartment, or of a pool "smtpd template", "smtpd worker".
     name: str
 
     @property
@@ -67,7 +67,7 @@ def processes(server: Server) -> list[Process]:
     found = [Process(spawner, os.getpid(), "spawner")]
     for pid, (parent, name) in rows.items():
         part = ""
-        if name == "smtpd" and parent != spawner:
+        if parent != spawner:
             part = " template" if rows.get(parent, (0, ""))[0] == spawner else " worker"
         found.append(Process(pid, parent, name + part))
     return found

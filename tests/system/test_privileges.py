@@ -16,31 +16,44 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from system.hops import next_hop, relay, submit
 from system.observe import Client, letter, named, only, processes, queued, send, wait_delivered
 from system.server import FIRST_RECIPIENT, PATIENCE_S, Server, server
 
-from refmta.architectures.configuration import FIRST_UID, RESERVED, SYSTEM_IDS
+from refmta.architectures.configuration import RESERVED, SYSTEM_IDS
+from refmta.architectures.sections import FIRST_UID
 from refmta.processes.children import kill_request, parse_report, start_request
 from refmta.processes.spawner import request
 
 pytestmark = pytest.mark.needs("root")
 
 VIRTUAL = '[domains."virtual.example"]\nmailboxes = ["vera"]\n'
-COMPARTMENTS = ("supervisor", "resolve", "enqueue", "qmgr", "smtpd")
+COMPARTMENTS = ("supervisor", "resolve", "enqueue", "qmgr", "smtpd", "remote", "bounce")
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    """Every kind of process is there: an open session, and an agent per kind of mailbox."""
+    """Every kind of process is there: an open session, an agent per kind of mailbox, a relay to a
+    next hop that is silent, and a report.
+    """
     if os.geteuid() != 0:  # made before a test says what it needs
         yield None
         return
-    directory = tmp_path_factory.mktemp("who") / "s"
-    with server(directory, extra=VIRTUAL) as running, Client(running) as client:
+    directory = tmp_path_factory.mktemp("who")
+    with contextlib.ExitStack() as stack:
+        hops = {
+            f"{name}.example": stack.enter_context(next_hop(directory, behaviour)).port
+            for name, behaviour in (("closed", "5yz-at-rcpt"), ("silent", "silence-at-greeting"))
+        }
+        running = stack.enter_context(server(directory / "s", extra=relay(hops) + VIRTUAL))
+        client = stack.enter_context(Client(running))
         assert client.code("EHLO client.example.net") == 250
         for recipient in ("ada@example.org", "bob@example.org", "vera@virtual.example"):
             assert client.deliver("warm", recipient)[0] == 250
+        submit(running, "failing", "kim@closed.example", sender="ada@example.org")
         running.wait_for(lambda: not queued(running), "all is delivered")
+        submit(running, "waiting", "kim@silent.example")
+        running.wait_for(lambda: named(running, "remote worker"), "it is on its way")
         yield running
 
 
@@ -68,8 +81,11 @@ def test_each_compartment_is_a_user_of_its_own_for_good(running):
         assert set(process.status("Gid")) == {ids[name]}
         assert int(ids[name]) in range(FIRST_UID, FIRST_UID + RESERVED)
     assert len(set(ids.values())) == len(COMPARTMENTS)
-    for each in (*named(running, "smtpd template"), *named(running, "smtpd worker")):
-        assert set(each.status("Uid")) == {ids["smtpd"]}
+    for pool in ("smtpd", "remote"):
+        parts = (*named(running, f"{pool} template"), *named(running, f"{pool} worker"))
+        assert len(parts) >= 2
+        for each in parts:
+            assert set(each.status("Uid")) == {ids[pool]}
 
 
 def test_an_agent_is_the_recipient_and_virtual_mailboxes_have_an_owner_of_their_own(running):
@@ -111,8 +127,12 @@ OTHERS = {
     "supervisor": (r"/memfd:plan \(deleted\)",),
     "resolve": (),
     "enqueue": ("SPOOL",),
-    "qmgr": ("SPOOL",),
+    "qmgr": ("SPOOL", "CHUNK"),
     "local": ("HOME",),
+    "bounce": (),
+    "remote": (),
+    "remote template": (r"anon_inode:\[pidfd\]",),
+    "remote worker": ("CHUNK",),
     "smtpd": (),
     "smtpd template": (r"anon_inode:\[pidfd\]",),
     "smtpd worker": (),
@@ -120,14 +140,19 @@ OTHERS = {
 
 
 def test_every_descriptor_is_of_an_expected_kind(running):
-    """At rest: no message is on its way."""
+    """One message is on its way: to a next hop, by one worker."""
+    (chunk,) = queued(running)
     for each in processes(running):
         allowed = re.compile("|".join((*EVERYBODY, *OTHERS[each.name])))
         home = str((each.proc / "cwd").readlink())
         for descriptor, what in each.descriptors().items():
-            kind = {str(running.log): "LOG", str(running.spool): "SPOOL", home: "HOME"}.get(
-                what, what
-            )
+            kinds = {
+                str(running.log): "LOG",
+                str(running.spool): "SPOOL",
+                str(running.spool / "chunks" / chunk): "CHUNK",
+                home: "HOME",
+            }
+            kind = kinds.get(what, what)
             assert allowed.fullmatch(kind), (each, descriptor, what)
 
 
@@ -209,6 +234,7 @@ def test_the_queue_is_enqueues_and_qmgrs_and_nobody_elses(running):
     }
     assert allowed == {
         "supervisor": False, "resolve": False, "smtpd": False, "enqueue": True, "qmgr": True,
+        "remote": False, "bounce": False,
     }  # fmt: skip
     for user in (FIRST_RECIPIENT, (running.spool / "mail").stat().st_uid):
         assert not can(user, user, "os.listdir(sys.argv[1])", chunks)

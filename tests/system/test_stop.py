@@ -106,7 +106,7 @@ def test_what_was_accepted_just_before_is_in_the_queue_or_delivered(running):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_that_is_told_to_stop_while_it_starts_stops(tmp_path, number):
     """At every moment of the start: as soon as each process has appeared."""
-    for name in ("supervisor", "resolve", "smtpd"):
+    for name in ("supervisor", "enqueue", "smtpd"):
         with server(tmp_path / name, start=False) as starting:
             starting.start(wait=False)
             starting.wait_for(lambda n=name, s=starting: named(s, n), name)
@@ -137,9 +137,10 @@ def test_a_compartment_that_does_not_drain_is_killed_in_the_end(tmp_path):
         (agent,) = named(running, "local")
         with stopped(running, agent):
             terminate(running)
+            waiting = {"spawner", "supervisor", "enqueue", "resolve", "local"}
             running.wait_for(
-                lambda: {each.name for each in processes(running)} == {
-                    "spawner", "supervisor", "resolve", "local"}, "all others have drained",
-            )  # fmt: skip
+                lambda: {each.name for each in processes(running)} == waiting,
+                "all before it have drained",
+            )
             os.kill(agent.pid, signal.SIGKILL)
         ended_well(running)

@@ -1,12 +1,22 @@
 """What the documents say of the tree and of the configuration is so."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
 
 import msgspec
 
-from refmta.architectures.configuration import Configuration, Limits, Pool, contradictions
+from refmta.architectures.configuration import contradictions
+from refmta.architectures.sections import (
+    Configuration,
+    Limits,
+    Pool,
+    Relay,
+    Remote,
+    Reports,
+    Retry,
+)
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -36,10 +46,16 @@ def test_the_map_shows_the_house():
 
 
 def test_each_configuration_shown_is_right():
-    for document in (README, (ROOT / "docs" / "getting-started.md").read_text()):
+    pages = [(ROOT / "docs" / name).read_text() for name in ("getting-started.md", "relaying.md")]
+    for document in (README, *pages):
         (text,) = re.findall(r"```toml\n(.*?)```", document, re.DOTALL)
         configuration = msgspec.convert(tomllib.loads(text), Configuration, strict=True)
         assert contradictions(configuration) == []
+
+
+def shown(default):
+    """A default as the tables of the manual write it."""
+    return f"{default:g}" if isinstance(default, int | float) else f"`{json.dumps(default)}`"
 
 
 def test_every_key_and_default_is_told():
@@ -49,8 +65,12 @@ def test_every_key_and_default_is_told():
         assert re.search(rf"`{key}`[^|]*\| {default:g}\b", OPERATING) or re.search(
             rf"`{key}`[^|]*\| {int(default)}\b", OPERATING
         ), (key, default)
-    for key, default in msgspec.structs.asdict(Pool()).items():
-        assert f"`{key}` ({default:g})" in OPERATING, (key, default)
+    for section in (Pool(), Remote(), Retry()):
+        for key, default in msgspec.structs.asdict(section).items():
+            assert f"`{key}` ({default:g})" in OPERATING, (section, key, default)
+    for section in (Relay(), Reports()):
+        for key, default in msgspec.to_builtins(section).items():
+            assert f"| `{key}` | {shown(default)} |" in OPERATING, (key, default)
 
 
 def test_links_lead_somewhere():

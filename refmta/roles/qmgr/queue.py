@@ -235,16 +235,20 @@ class Queue:
             log(kind, queue_id=active.queue_id, recipient=address, code=code, text=text, **extra)
         self.step(active, delivery.Outcome(index, kind, code, text, now_s, host))
         for each, address in family:
-            self._trace_outcome(active.queue_id, each, address, kind)
+            twin = {} if each == index else {"same_as": index}
+            self._trace_outcome(active.queue_id, each, address, kind, **twin)
         self.trace_freed(active)
 
-    def _trace_outcome(self, queue_id: str, index: int, address: str, kind: str) -> None:
+    def _trace_outcome(
+        self, queue_id: str, index: int, address: str, kind: str, **twin: int
+    ) -> None:
         if kind == "deferred":
             self.trace("qmgr.deferred", queue_id=queue_id, recipient=address, index=index)
         else:
             self.trace(
-                "qmgr.marked", queue_id=queue_id, recipient=address, index=index, outcome=kind
-            )
+                "qmgr.marked", queue_id=queue_id, recipient=address, index=index, outcome=kind,
+                **twin,
+            )  # fmt: skip
 
     def trace_freed(self, active: Active) -> None:
         """After the events that led to it."""
@@ -393,15 +397,22 @@ class Queue:
     # -- trouble ----------------------------------------------------------------------------------
 
     def look_again(self, active: Active, index: int, text: str) -> None:
-        """One agent says that a chunk is damaged.  It may be seized, and the chunk others' too."""
+        """One agent says that a chunk is damaged: see for ourselves, else try it again later."""
+        self.examine(active)
+        self.settle(active, index, "deferred", "4.3.0", text)
+        self.rest(active)
+
+    def examine(self, active: Active) -> None:
+        """Whoever calls a chunk damaged may be seized, and the chunk others' too."""
         try:
             chunks.examine(self.disk, active.queue_id)
         except ChunkError as error:
             self.set_aside(active.queue_id, str(error))
         except OSError as error:
-            text = os.strerror(error.errno or 0)
-        self.settle(active, index, "deferred", "4.3.0", text)
-        self.rest(active)
+            self.journal.error(
+                "queue not readable", queue_id=active.queue_id,
+                reason=os.strerror(error.errno or 0),
+            )  # fmt: skip
 
     def set_aside(self, queue_id: str, reason: str) -> None:
         """A damaged chunk is kept elsewhere, and not delivered."""

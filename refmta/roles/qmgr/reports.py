@@ -173,6 +173,8 @@ class Reports:
             return
         if not answer.queue_id:
             self._failed(account, answer.text)
+            if answer.damaged:
+                self.queue.examine(account.active)
             return
         to = account.tells.popleft()
         account.told.append(to)

@@ -41,6 +41,7 @@ class Routes:
     def _expand(self, active: Active, index: int, targets: tuple[routing.Target, ...]) -> None:
         queue = self.queue
         many = len(targets) > 1 and active.state.recipients[index].target is None
+        before = active.state
         queue.step(active, delivery.Expanded(index, targets, int(queue.wall())))
         if many and active.state.recipients[index].status is delivery.Status.EXPANDED:
             address = active.state.recipients[index].address
@@ -48,7 +49,27 @@ class Routes:
                 "qmgr.marked", queue_id=active.queue_id, recipient=address, index=index,
                 outcome="expanded", targets=len(targets),
             )  # fmt: skip
+        if before.recipients[index].status is delivery.Status.PENDING:
+            for place in (index, *range(len(before.recipients), len(active.state.recipients))):
+                self._trace_twin(active, place)
         queue.trace_freed(active)
+
+    def _trace_twin(self, active: Active, index: int) -> None:
+        """Whose mailbox has the message already, by the delivery to another recipient."""
+        twin, recipients = active.state.recipients[index], active.state.recipients
+        if twin.status is not delivery.Status.DELIVERED or twin.target is None:
+            return
+        mailbox = (twin.target.user, twin.target.mailbox)
+        first = next(
+            place
+            for place, each in enumerate(recipients)
+            if place != index and each.target is not None
+            and (each.target.user, each.target.mailbox) == mailbox
+        )  # fmt: skip
+        self.queue.trace(
+            "qmgr.marked", queue_id=active.queue_id, recipient=twin.address, index=index,
+            outcome="delivered", same_as=first,
+        )  # fmt: skip
 
     def _ask(self, address: str) -> None:
         if self.resolve is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,14 @@ import msgspec
 import pytest
 
 from refmta.architectures import launch
-from refmta.architectures.architecture import Architecture
+from refmta.architectures.architecture import Architecture, CompartmentRow
 from refmta.architectures.assemble import Assembly, assemble
 from refmta.architectures.catalogue import ARCHITECTURES
 from refmta.architectures.configuration import Configuration, ConfigurationError, Settings
+from refmta.patterns.secure_preforking import Rules
 from refmta.processes.plan import Plan
 from refmta.processes.pool import PoolSlice
-from refmta.roles import enqueue, local, qmgr, resolve, smtpd
+from refmta.roles import bounce, enqueue, local, qmgr, remote, resolve, smtpd
 
 SECRET = "ada-and-nobody-else"
 TEXT = f"""\
@@ -94,7 +97,7 @@ def test_who_has_mailboxes_is_known_to_resolve_alone(architecture):
 
 FORMS: dict[str, Any] = {
     "smtpd": smtpd.Slice, "enqueue": enqueue.Slice, "qmgr": qmgr.Slice, "local": local.Slice,
-    "resolve": resolve.Slice, "pool": PoolSlice,
+    "resolve": resolve.Slice, "remote": remote.Slice, "bounce": bounce.Slice, "pool": PoolSlice,
 }  # fmt: skip
 
 
@@ -111,6 +114,69 @@ def test_each_role_can_read_its_slice_and_finds_the_configured_values(architectu
     assert read["local"].idle_s == 7.0
     assert read["enqueue"].spool == read["qmgr"].spool == "/spool"
     assert read["enqueue"].hostname == "mx.example.org"
+
+
+ONWARD = """\
+[relay]
+networks = ["10.0.0.0/8"]
+smarthost = "[smart.example]:587"
+port = 26
+per_destination = 7
+nameservers = ["127.0.0.1:5353"]
+timeout_factor = 0.5
+[remote]
+max_workers = 9
+[reports]
+postmaster = ["failed"]
+delay_warning_s = 11
+[retry]
+minimum_s = 12
+maximum_s = 13
+"""
+WITH_BOTH = Architecture(
+    name="both", summary="",
+    compartments=(
+        CompartmentRow(name="resolve", roles=("resolve",)),
+        CompartmentRow(name="qmgr", roles=("qmgr",)),
+        CompartmentRow(name="remote", roles=("remote",), pooled=True),
+        CompartmentRow(name="bounce", roles=("bounce",)),
+        CompartmentRow(name="smtpd", roles=("smtpd",), pooled=True),
+    ),
+    talks=(), directories=(), draining=(),
+)  # fmt: skip
+
+
+def test_a_command_that_only_reads_the_configuration_loads_no_resolver():
+    """dnspython costs a tenth of a command's time; the compartments' parents have no use for it."""
+    code = "import sys, refmta.architectures.configuration as c; sys.exit('dns' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_is_configured_for_mail_that_leaves_arrives_where_it_is_needed():
+    text = TEXT.replace("127.0.0.1:2525", "0.0.0.0:2525") + ONWARD
+    made = assemble(WITH_BOTH, settings(text), root=True, machine=("192.0.2.1", "2001:db8::1"))
+    slices = {each.name: each.slices for each in made.plan.compartments}
+    read = {role: msgspec.msgpack.decode(slices[role][role], type=FORMS[role]) for role in slices}
+    assert read["remote"] == remote.Slice(
+        hostname="mx.example.org", port=26,
+        own=("localhost", "0.0.0.0", "127.0.0.1", "192.0.2.1"), own_ports=(2525,),
+        nameservers=("127.0.0.1:5353",), timeouts_factor=0.5,
+    )  # fmt: skip
+    assert read["bounce"] == bounce.Slice(hostname="mx.example.org", postmaster="ada@example.org")
+    assert read["qmgr"] == qmgr.Slice(
+        spool="/spool", hostname="mx.example.org", retry_minimum_s=12, retry_maximum_s=13,
+        delay_warning_s=11,
+        copies=("failed",), postmaster="ada@example.org", remote_workers=9, per_destination=7,
+    )  # fmt: skip
+    assert read["resolve"].relay == resolve.RelaySlice(
+        networks=("10.0.0.0/8",), smarthost="[smart.example]:587"
+    )
+    assert read["resolve"].literals == ("[0.0.0.0]", "[127.0.0.1]", "[192.0.2.1]")
+    pools = {
+        name: msgspec.msgpack.decode(slices[name]["pool"], type=PoolSlice).rules
+        for name in ("remote", "smtpd")
+    }
+    assert pools == {"remote": Rules(max_workers=9, max_uses=1, spare=0), "smtpd": Rules()}
 
 
 @every
@@ -132,6 +198,27 @@ def test_every_name_in_an_architecture_means_something(architecture):
     for directory in architecture.directories:
         assert directory.owner in owners and directory.group in owners
         assert not directory.mode & 0o007
+
+
+@every
+def test_who_starts_on_first_use_has_a_client_and_nobody_else_starts_it(architecture):
+    """Neither a listening socket nor the supervisor; and a pool's worker can't call a pool."""
+    rows = {row.name: row for row in architecture.compartments}
+    for row in rows.values():
+        if row.lazy:
+            assert any(each.server == row.name for each in architecture.talks)
+            assert not row.listener and not row.per_user
+    for each in architecture.talks:
+        assert not (rows[each.client].pooled and rows[each.server].pooled)
+
+
+@every
+def test_draining_goes_down_the_stream(architecture):
+    """Whoever asks stops before those who answer; qmgr, which enqueue tells, needs no telling."""
+    place = {name: number for number, name in enumerate(architecture.draining)}
+    for each in architecture.talks:
+        if (each.client, each.server) != ("enqueue", "qmgr"):
+            assert place[each.client] < place[each.server], each
 
 
 @every

@@ -34,7 +34,10 @@ def test_both_ends_of_a_border_agree(one: str, other: str):
 
 
 def test_who_does_not_talk_has_no_border():
-    for pair in (("smtpd", "qmgr"), ("local", "enqueue"), ("resolve", "local"), ("smtpd", "local")):
+    for pair in (
+        ("smtpd", "qmgr"), ("local", "enqueue"), ("resolve", "local"), ("smtpd", "local"),
+        ("smtpd", "remote"), ("remote", "enqueue"), ("remote", "resolve"), ("bounce", "remote"),
+    ):  # fmt: skip
         with pytest.raises(KeyError):
             border(*pair)
 
@@ -43,11 +46,16 @@ def test_every_message_is_said_somewhere_and_most_in_one_place_only():
     said = {each: [row[:2] for row in directions() if each in row[2].types] for each in ALL}
     assert all(said.values())
     shared = {each.__name__ for each, places in said.items() if len(places) > 1}
-    assert shared == {"Ask", "Answer", "Link"}
+    assert shared == {"Ask", "Answer", "Link", "Attach", *SUBMISSION}
 
 
-def test_octets_go_from_smtpd_to_enqueue_and_nowhere_else():
-    assert [row[:2] for row in directions() if row[2].octets] == [("smtpd", "enqueue")]
+#: bounce submits its reports as smtpd submits its clients' mail.
+SUBMISSION = ("Submit", "Finish", "Abandon", "Kept", "Refused")
+
+
+def test_octets_go_to_enqueue_and_nowhere_else():
+    senders = [row[:2] for row in directions() if row[2].octets]
+    assert senders == [("smtpd", "enqueue"), ("bounce", "enqueue")]
 
 
 def test_descriptors_travel_with_these_messages_and_no_others():
@@ -59,7 +67,10 @@ def test_descriptors_travel_with_these_messages_and_no_others():
     }
     assert carried == {
         ("qmgr", "local"): {"Deliver"},
+        ("qmgr", "remote"): {"Relay"},
+        ("qmgr", "bounce"): {"Report"},
         ("pool", "server"): {"Attach"},
+        ("caller", "pool"): {"Attach"},
         ("pool", "worker"): {"Session", "Link"},
         ("supervisor", "compartment"): {"Link"},
     }
@@ -113,4 +124,18 @@ SAMPLES = [
     messages.Routed(reference=1, code=250, enhanced="", text=""),
     messages.Deliver(reference=1, queue_id=_ID, index=0, mailbox="M", recipient="a@b"),
     messages.Outcome(reference=1, kind="delivered", enhanced="2.0.0", text=""),
-]
+    messages.Relay(
+        reference=1, queue_id=_ID, destination="[192.0.2.7]:25",
+        recipients=(messages.RelayRecipient(index=0, address="a@b"),),
+    ),
+    messages.Hurry(),
+    messages.Relayed(
+        reference=1, destination="alive",
+        outcomes=(messages.RelayOutcome(index=0, kind="delivered", enhanced="2.0.0", text="ok"),),
+    ),
+    messages.Report(
+        reference=1, queue_id=_ID, kind="failed", to="a@b",
+        rows=(messages.ReportRow(address="c@d", enhanced="5.1.1", text="no", when_s=1),),
+    ),
+    messages.Reported(reference=1, queue_id=_ID, text=""),
+]  # fmt: skip

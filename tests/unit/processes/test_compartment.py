@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,7 +16,7 @@ from refmta.journal import Journal
 from refmta.patterns.compartmentalization import Context
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
 from refmta.processes.channels import adopt, local_channels, socket_channels, socket_pair
-from refmta.processes.compartment import POOLED, Compartment, report
+from refmta.processes.compartment import ON_CALL, POOLED, TRACE, Compartment, report
 from refmta.wire.messages import (
     AgentRefused,
     AgentWanted,
@@ -23,8 +24,10 @@ from refmta.wire.messages import (
     Attach,
     Configure,
     Drain,
+    Hurry,
     Link,
     Message,
+    Name,
     Ready,
     Verified,
     Verify,
@@ -171,6 +174,73 @@ async def test_a_pool_introduces_each_worker_by_a_channel_of_its_own(pair: Pair)
         supervisor.close()
         await ended.wait()
     ours.close()
+
+
+@both
+async def test_a_pool_on_call_is_called_by_the_role_and_comes_by_no_port(pair: Pair):
+    supervisor, ours = pair(border("supervisor", "compartment"))
+    role, ended = Role("qmgr"), trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, Compartment({"qmgr": role.run}, ours), ended)
+        near, far = socket_pair()
+        pool = adopt(near.detach(), border("pool", "caller"))
+        supervisor.post(Configure(role="qmgr", slice=slice_(1)))
+        supervisor.post(Link(role="qmgr", port="remote", detail=ON_CALL), far.detach())
+        await supervisor.flush()
+        await said(supervisor)
+        await trio.testing.wait_all_tasks_blocked()
+        (context,) = role.contexts
+        call = context.call("remote")
+        call.post(Hurry())
+        await call.flush()
+        (item,) = await pool.receive()
+        worker = adopt(item.descriptors[0], border("remote", "qmgr"))
+        assert await said(worker) == [Hurry()]
+        assert "remote" not in context.ports
+        with pytest.raises(KeyError):
+            context.call("nobody")
+        for each in (call, worker, pool, supervisor):
+            each.close()
+        await ended.wait()
+    ours.close()
+
+
+@both
+@pytest.mark.parametrize("traced", [True, False])
+async def test_the_trace_is_there_before_the_roles_and_is_one_for_all(
+    pair: Pair, traced: bool, tmp_path: Path
+):
+    supervisor, ours = pair(border("supervisor", "compartment"))
+    roles = [Role("qmgr"), Role("resolve")]
+    ended, path = trio.Event(), tmp_path / "trace"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, Compartment({each.name: each.run for each in roles}, ours), ended)
+        if traced:
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            supervisor.post(Link(role="qmgr", port=TRACE), descriptor)
+        for each in roles:
+            supervisor.post(Configure(role=each.name, slice=slice_(1)))
+        await supervisor.flush()
+        while not all(each.contexts for each in roles):
+            await trio.testing.wait_all_tasks_blocked()
+        for each in roles:
+            each.contexts[0].trace(f"{each.name}.did", index=3)
+        supervisor.close()
+        await ended.wait()
+    ours.close()
+    lines = path.read_text().splitlines() if traced else []
+    assert [json.loads(line) for line in lines] == [
+        {"pid": os.getpid(), "sequence": number, "action": action, "index": "3"}
+        for number, action in enumerate(("qmgr.did", "resolve.did"), 1)
+        if traced
+    ]
+
+
+@pytest.mark.parametrize("word", [POOLED, ON_CALL])
+def test_what_a_links_detail_means_is_no_users_name(word: str):
+    """A detail may be the user of an agent: one named "pool" once broke its channel."""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(word, Name)
 
 
 @both

@@ -27,7 +27,10 @@ def begun_by(imports: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("role", ["smtpd", "enqueue", "resolve", "qmgr", "local"])
+ROLES = ["smtpd", "enqueue", "resolve", "qmgr", "local", "remote", "bounce"]
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_a_compartment_begins_without_a_child(role):
     assert begun_by(f"import refmta.architectures.enter, refmta.roles.{role}") == "0 True"
 

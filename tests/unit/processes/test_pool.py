@@ -11,7 +11,8 @@ import trio
 from refmta.patterns.trust_partitioning import border
 from refmta.processes.channels import SocketChannel, socket_channels, socket_pair
 from refmta.processes.children import parse_report
-from refmta.processes.pool import Hand, Parent, Pooled, network
+from refmta.processes.pool import Hand, Parent, network
+from refmta.processes.worker import Pooled
 from refmta.roles import smtpd
 
 POOLED = Pooled(role="smtpd", servers=("enqueue", "resolve"), converse=smtpd.converse)

@@ -1,30 +1,21 @@
-"""The supervisor against a spawner of ours: whom it starts, with what, when anew, in which order.
-
-The test is the spawner: it sees every request, plays every compartment, and reports their ends
-when it likes to.  So the order of what the supervisor does can be told for certain.
-"""
+"""The supervisor: whom it starts, with what, when anew, in which order."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
-import signal
 import socket
-import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 import trio
+from unit.processes.world import BOOT, of, world
 
-from refmta.journal import journal
 from refmta.patterns.trust_partitioning import ChannelBroken, border
-from refmta.processes.channels import SocketChannel, adopt
-from refmta.processes.plan import ChannelRow, Compartment, Plan
-from refmta.processes.supervisor import FUTILE, Supervisor
+from refmta.processes.channels import SocketChannel, local_channels
+from refmta.processes.compartment import TRACE
+from refmta.processes.supervisor import FUTILE
+from refmta.trace import Trace
 from refmta.wire.messages import (
     AgentRefused,
     AgentWanted,
@@ -34,160 +25,8 @@ from refmta.wire.messages import (
     Configure,
     Drain,
     Link,
-    Message,
     Ready,
 )
-
-BOOT = ("resolve", "enqueue", "qmgr")
-
-
-def plan(**changes: Any) -> Plan:
-    """A smaller architecture, in its form."""
-    names = (*BOOT, "local")
-    rows = [
-        Compartment(
-            name=name, number=number, roles=(name,), slices={name: name.encode()},
-            per_user=name == "local", ends_with="qmgr" if name == "local" else "",
-        )
-        for number, name in enumerate(names, 1)
-    ]  # fmt: skip
-    talks = [("enqueue", "qmgr"), ("qmgr", "resolve"), ("qmgr", "local")]
-    return Plan(
-        architecture="test", compartments=tuple(rows), draining=("enqueue", "qmgr", "local"),
-        channels=tuple(
-            ChannelRow(client=a, client_role=a, server=b, server_role=b) for a, b in talks
-        ),
-        operator=os.getuid(), **changes,
-    )  # fmt: skip
-
-
-@dataclass(eq=False)
-class Child:
-    """A compartment as the supervisor started it."""
-
-    token: int
-    name: str
-    user: str
-    channel: SocketChannel
-    heard: list[Message] = field(default_factory=list)
-    links: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-
-    async def listen(self) -> None:
-        """Everything that the supervisor says; its channels are kept open."""
-        try:
-            while True:
-                for item in await self.channel.receive():
-                    assert item.message is not None
-                    self.heard.append(item.message)
-                    if isinstance(item.message, Link):
-                        key = (item.message.port, item.message.detail)
-                        self.links.setdefault(key, []).append(item.descriptors[0])
-        except ChannelBroken:
-            for descriptors in self.links.values():
-                for each in descriptors:
-                    os.close(each)
-            self.links.clear()
-
-    async def say(self, message: Message) -> None:
-        self.channel.post(message)
-        await self.channel.flush()
-        await trio.testing.wait_all_tasks_blocked()
-
-
-@dataclass(eq=False)
-class World:
-    """The spawner's end, and what it has seen."""
-
-    end: socket.socket
-    supervisor: Supervisor
-    nursery: trio.Nursery
-    log: int
-    #: "start NAME" and "kill TOKEN SIGNAL", in order.
-    seen: list[str] = field(default_factory=list)
-    children: list[Child] = field(default_factory=list)
-
-    async def look(self) -> None:
-        """Take note of every request so far."""
-        await trio.testing.wait_all_tasks_blocked()
-        while True:
-            try:
-                octets, descriptors, _, _ = socket.recv_fds(self.end, 4096, 4)
-            except BlockingIOError:
-                break
-            kind, token = struct.unpack_from("!cQ", octets)
-            if kind == b"K":
-                self.seen.append(f"kill {token} {struct.unpack_from('!i', octets, 9)[0]}")
-                continue
-            (number,) = struct.unpack_from("!H", octets, 9)
-            row = self.supervisor.plan.compartments[number - 1]
-            channel = adopt(descriptors[0], border("compartment", "supervisor"))
-            child = Child(token, row.name, octets[11:].decode(), channel)
-            self.seen.append(f"start {child.name}{':' if child.user else ''}{child.user}")
-            self.children.append(child)
-            self.nursery.start_soon(child.listen)
-        await trio.testing.wait_all_tasks_blocked()
-
-    def living(self, name: str, user: str = "") -> Child:
-        return next(c for c in reversed(self.children) if (c.name, c.user) == (name, user))
-
-    async def ends(self, child: Child, status: int = signal.SIGKILL) -> None:
-        """It has ended, and was reaped."""
-        child.channel.close()
-        self.end.send(struct.pack("!cQi", b"X", child.token, status))
-        await self.look()
-
-    async def refuse(self, child: Child, text: str) -> None:
-        child.channel.close()
-        self.end.send(struct.pack("!cQ", b"E", child.token) + text.encode())
-        await self.look()
-
-    async def boot(self) -> None:
-        """Start what is always there, and say that it is ready."""
-        for compartment in self.supervisor.plan.compartments:
-            if not compartment.per_user:
-                self.supervisor.start(compartment)
-        await self.look()
-        for name in BOOT:
-            child = self.living(name)
-            self.end.send(struct.pack("!cQi", b"P", child.token, 100 + child.token))
-            await child.say(Ready())
-        self.seen.clear()
-
-    def events(self) -> list[dict[str, Any]]:
-        octets = os.pread(self.log, 1 << 20, 0)
-        return [json.loads(line) for line in octets.splitlines()]
-
-
-@asynccontextmanager
-async def world(**changes: Any) -> AsyncIterator[World]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    log = os.memfd_create("log")
-    for each in (ours, theirs):
-        each.setblocking(False)
-    async with trio.open_nursery() as nursery:
-        supervisor = Supervisor(
-            plan(**changes), theirs, [], nursery, journal("supervisor", descriptor=log)
-        )
-        nursery.start_soon(supervisor.hear_spawner)
-        made = World(ours, supervisor, nursery, log)
-        try:
-            yield made
-        finally:
-            for child in made.children:
-                child.channel.close()
-            for instance in supervisor.instances.values():
-                instance.channel.close()
-            with trio.CancelScope(shield=True):
-                await trio.testing.wait_all_tasks_blocked()
-            nursery.cancel_scope.cancel()
-    ours.close()
-    theirs.close()
-    os.close(log)
-
-
-def of(child: Child, kind: type) -> list[Any]:
-    return [each for each in child.heard if isinstance(each, kind)]
-
 
 # -- starting -------------------------------------------------------------------------------------
 
@@ -215,6 +54,27 @@ async def test_the_two_ends_of_a_link_belong_together():
         assert [each.message for each in await far.receive()] == [arrived]
         near.close()
         far.close()
+
+
+async def test_with_a_trace_everybody_gets_it_first_and_every_end_is_written():
+    async with world() as it:
+        trace = os.memfd_create("trace")
+        it.supervisor.trace, it.supervisor.traced = Trace(trace), trace
+        await it.boot()
+        for name in BOOT:
+            assert it.living(name).heard[0] == Link(role=name, port=TRACE)
+        dead = it.living("resolve")
+        await it.ends(dead)
+        assert it.living("resolve").heard[0] == Link(role="resolve", port=TRACE)
+        lines = os.pread(trace, 10_000, 0).splitlines()
+        assert [json.loads(line) for line in lines] == [
+            {"pid": os.getpid(), "sequence": 1, "action": "supervisor.started"},
+            {
+                "pid": os.getpid(), "sequence": 2, "action": "resolve.ended",
+                "process": str(100 + dead.token), "status": "-9",
+            },
+        ]  # fmt: skip
+        os.close(trace)
 
 
 # -- what dies is started anew --------------------------------------------------------------------
@@ -396,7 +256,7 @@ async def test_an_operators_question_is_passed_to_qmgr_and_its_parts_come_back()
                 await trio.lowlevel.checkpoint()
 
         ask = Ask(reference=9, verb="list")
-        it.nursery.start_soon(it.supervisor._obey, Operator(), ask)
+        it.nursery.start_soon(it.supervisor.operators.obey, Operator(), ask)
         await trio.testing.wait_all_tasks_blocked()
         (question,) = of(it.living("qmgr"), Ask)
         assert question.verb == "list"
@@ -404,6 +264,31 @@ async def test_an_operators_question_is_passed_to_qmgr_and_its_parts_come_back()
             part = Answer(reference=question.reference, error="", document=b"[]", more=more)
             await it.living("qmgr").say(part)
         assert [(each.reference, each.more) for each in answers] == [(9, True), (9, False)]
+
+
+@pytest.mark.parametrize("parts", [0, 1])
+async def test_an_operator_is_told_so_when_qmgr_dies_over_the_question(parts: int):
+    """A part of an answer is none."""
+    async with world() as it:
+        await it.boot()
+        ask = Ask(reference=9, verb="list")
+        server, operator = local_channels(border("supervisor", "operator"))
+        it.nursery.start_soon(it.supervisor.operators._serve_operator, server)
+        operator.post(ask)
+        await operator.flush()
+        await trio.testing.wait_all_tasks_blocked()
+        qmgr = it.living("qmgr")
+        (question,) = of(qmgr, Ask)
+        for _ in range(parts):
+            part = Answer(reference=question.reference, error="", document=b"[]", more=True)
+            await qmgr.say(part)
+        await it.ends(qmgr)
+        with trio.fail_after(20):
+            (item,) = await operator.receive()
+        assert isinstance(item.message, Answer)
+        assert item.message.reference == 9 and "starting anew" in item.message.error
+        operator.close()
+        server.close()
 
 
 async def test_without_a_spawner_the_supervisor_ends():

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refmta.protocol import routing
+from refmta.protocol.relaying import Relaying, parse_network
 from refmta.protocol.routing import (
     ACCEPTED,
     Domain,
@@ -19,6 +20,8 @@ from refmta.protocol.routing import (
     Table,
     Target,
     escape_component,
+    is_ours,
+    leaving,
     problems,
     route,
     verify,
@@ -34,11 +37,18 @@ def is_user(name: str) -> bool:
     return name in ("ada", "bob", "eve", "o.h", "-dash")
 
 
+INSIDE, OUTSIDE = "127.0.0.5", "192.0.2.1"  # clients
+
 CHAIN = {f"level{n}": at(f"level{n + 1}@example.org") for n in range(1, 15)}
 TABLE = Table(
     hostname="mx.example.org",
     postmaster=parse_mailbox("ada@example.org"),
-    literals=frozenset({"[127.0.0.1]", "[ipv6:::1]"}),
+    literals=frozenset({"[127.0.0.1]", "[IPv6:::1]"}),
+    relaying=Relaying(
+        networks=(parse_network("127.0.0.0/8"),),
+        domains=frozenset({"backup.example"}),
+        next_hops={"hop.example": "[127.0.0.1]:2526", "backup.example": "mx2.backup.example:26"},
+    ),
     domains={
         "example.org": Domain(
             system_users=True,
@@ -50,7 +60,9 @@ TABLE = Table(
                 "self": at("self@example.org"),
                 "ping": at("pong@example.org"),
                 "pong": at("bob@example.org", "ping@example.org"),
-                "away": at("bob@example.org", "eve@example.com"),
+                "away": at("bob@example.org", "Eve+x@example.com", "sales@example.org"),
+                "away2": at("away@example.org", "Eve+x@example.com", "eve+x@example.com"),
+                "nowhere": at("bob@example.org", "eve@[x400:c=us]"),
                 "dead": at("nobody@example.org"),
                 "cross": at("anyone@catch.example"),
                 "none": (),
@@ -63,6 +75,7 @@ TABLE = Table(
         "catch.example": Domain(
             mailboxes=frozenset({"ada"}), catch_all=parse_mailbox("bob@example.org")
         ),
+        "away.example": Domain(catch_all=parse_mailbox("in@hop.example")),
         "blackhole.example": Domain(catch_all=parse_mailbox("x@blackhole.example")),
     },
 )
@@ -103,16 +116,40 @@ ROUTES = {
     "level1@example.org": "5.4.6",
     "level5@example.org": "5.4.6",
     "level6@example.org": ["bob Maildir"],  # ten levels
-    "away@example.org": "5.4.4",
+    "away@example.org": [
+        "bob Maildir",
+        "example.com Eve+x@example.com",
+        "virtual example.org/sales",
+    ],
+    "away2@example.org": [
+        "bob Maildir",
+        "example.com Eve+x@example.com",
+        "virtual example.org/sales",
+        "example.com eve+x@example.com",  # another mailbox, for all that we know
+    ],
+    "any@away.example": ["[127.0.0.1]:2526 in@hop.example"],
+    "nowhere@example.org": "5.4.4",
     "dead@example.org": "5.1.1",
     "none@example.org": "5.3.5",
     "cross@example.org": ["bob Maildir"],
     "ada@catch.example": ["virtual catch.example/ada"],
     "anyone@catch.example": ["bob Maildir"],
     "x@blackhole.example": "5.4.6",
-    "eve@example.com": "5.7.1",
-    "eve@sub.example.org": "5.7.1",
-    "ada@[127.0.0.2]": "5.7.1",
+    "eve@example.com": ["example.com eve@example.com"],
+    "EvE+x@EXAMPLE.com": ["example.com EvE+x@example.com"],
+    "eve@sub.example.org": ["sub.example.org eve@sub.example.org"],
+    "a@hop.example": ["[127.0.0.1]:2526 a@hop.example"],
+    "a@sub.hop.example": ["sub.hop.example a@sub.hop.example"],
+    "a@backup.example": ["mx2.backup.example:26 a@backup.example"],
+    "ada@[127.0.0.2]": ["[127.0.0.2] ada@[127.0.0.2]"],
+    "ada@[127.000.0.02]": ["[127.0.0.2] ada@[127.000.0.02]"],
+    "ada@[IPv6:2001:DB8:0:0::1]": ["[IPv6:2001:db8::1] ada@[IPv6:2001:DB8:0:0::1]"],
+    "ada@[x400:c=us]": "5.1.2",
+    "ada@[127.000.000.001]": "5.1.1",
+    "ada@[IPv6:0:0:0:0:0:0:0:1]": "5.1.1",
+    "ada@[IPv6:::ffff:127.0.0.1]": "5.1.1",
+    "ada@localhost": "5.1.1",
+    "postmaster@LOCALHOST": ["virtual example.org/ada"],
     "ada@[127.0.0.1]": "5.1.1",  # ours, but only postmaster lives there
     "ada@mx.example.org": "5.1.1",
     "postmaster@example.org": ["virtual example.org/ada"],
@@ -121,7 +158,7 @@ ROUTES = {
     "postmaster@mx.example.org": ["virtual example.org/ada"],
     "postmaster@[127.0.0.1]": ["virtual example.org/ada"],
     "Postmaster@[IPv6:::1]": ["virtual example.org/ada"],
-    "postmaster@example.com": "5.7.1",
+    "postmaster@example.com": ["example.com postmaster@example.com"],
 }
 
 
@@ -137,15 +174,71 @@ def test_route(address: str) -> None:
 
 @pytest.mark.parametrize("address", ROUTES)
 def test_verify_accepts_what_route_can_route(address: str) -> None:
+    """From a client inside; from one outside, if it is ours or we are its backup."""
     recipient = parse_mailbox(address)
     routed = isinstance(route(TABLE, recipient, is_user), Routed)
-    assert (verify(TABLE, recipient, is_user) == ACCEPTED) is routed
+    assert (verify(TABLE, recipient, is_user, INSIDE) == ACCEPTED) is routed
+    allowed = is_ours(TABLE, recipient.domain) or recipient.domain == "backup.example"
+    for client in (OUTSIDE, "", "unknown", "::1"):
+        answer = verify(TABLE, recipient, is_user, client)
+        assert (answer == ACCEPTED) is (routed and allowed)
+        assert allowed or answer == routing.NO_RELAY
+
+
+#: Ways around a check of the domain: each of these local parts is at ours, and nobody's.
+HACKS = [
+    "eve%example.com@example.org", '"eve@example.com"@example.org', "example.com!eve@example.org",
+    '"<eve@example.com>"@example.org', "@example.com:nobody@example.org",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", HACKS)
+@pytest.mark.parametrize("client", [INSIDE, OUTSIDE])
+def test_no_local_part_is_a_way_out(address: str, client: str) -> None:
+    recipient = parse_forward_path(f"<{address}>")
+    assert verify(TABLE, recipient, is_user, client) == routing.NO_USER
+
+
+def test_a_source_route_by_us_is_no_way_out() -> None:
+    recipient = parse_forward_path("<@example.org,@mx.example.org:eve@example.com>")
+    assert verify(TABLE, recipient, is_user, OUTSIDE) == routing.NO_RELAY
+
+
+def test_a_target_elsewhere_keeps_the_address_as_it_came() -> None:
+    answer = route(TABLE, parse_mailbox("EvE+x@EXAMPLE.com"), is_user)
+    assert isinstance(answer, Routed)
+    assert answer.targets == (
+        Target(
+            kind="remote", user="example.com", mailbox="EvE+x@example.com",
+            address="EvE+x@example.com",
+        ),
+    )  # fmt: skip
+
+
+def test_a_user_named_like_a_destination_is_another_target() -> None:
+    domain = Domain(system_users=True, aliases={"both": at("ex.ample@d", "x@ex.ample")})
+    table = Table(hostname="mx", postmaster=at("a@d")[0], domains={"d": domain})
+    answer = route(table, parse_mailbox("both@d"), lambda _name: True)
+    assert isinstance(answer, Routed)
+    assert [(each.kind, each.user) for each in answer.targets] == [
+        ("system", "ex.ample"), ("remote", "ex.ample"),
+    ]  # fmt: skip
+
+
+def test_what_leaves_by_the_configuration_is_listed() -> None:
+    assert leaving(TABLE) == [
+        ('domains."example.org".aliases."away"', "Eve+x@example.com"),
+        ('domains."example.org".aliases."away2"', "Eve+x@example.com"),
+        ('domains."example.org".aliases."away2"', "eve+x@example.com"),
+        ('domains."example.org".aliases."nowhere"', "eve@[x400:c=us]"),
+        ('domains."away.example".catch_all', "in@hop.example"),
+    ]
 
 
 @pytest.mark.parametrize("path", ["<Postmaster>", "<POSTMASTER>", "<postmaster>"])
 def test_postmaster_without_a_domain(path: str) -> None:
     recipient = parse_forward_path(path)
-    assert verify(TABLE, recipient, is_user) == ACCEPTED
+    assert verify(TABLE, recipient, is_user, OUTSIDE) == ACCEPTED
     answer = route(TABLE, recipient, is_user)
     assert isinstance(answer, Routed)
     assert answer.targets == (
@@ -158,7 +251,7 @@ def test_postmaster_without_a_domain(path: str) -> None:
 def test_a_broken_postmaster_is_accepted_but_not_routed() -> None:
     table = Table(hostname="mx", postmaster=parse_mailbox("postmaster@mx"), domains={})
     recipient = parse_mailbox("postmaster@mx")
-    assert verify(table, recipient, is_user) == ACCEPTED
+    assert verify(table, recipient, is_user, OUTSIDE) == ACCEPTED
     answer = route(table, recipient, is_user)
     assert isinstance(answer, Rejected)
     assert answer.reply.enhanced == "5.4.6"
@@ -186,10 +279,10 @@ def test_the_user_database_is_asked_for_names_only(local: str) -> None:
 
 
 def test_a_refusal_tells_the_client_no_other_address() -> None:
-    answer = route(TABLE, parse_mailbox("away@example.org"), is_user)
+    answer = route(TABLE, parse_mailbox("nowhere@example.org"), is_user)
     assert isinstance(answer, Rejected)
-    assert answer.reply.lines == ("alias away@example.org leads to another host",)
-    assert answer.detail == "leads to another host: away@example.org -> eve@example.com"
+    assert answer.reply.lines == ("alias nowhere@example.org leads to no host",)
+    assert answer.detail == "leads to no host: nowhere@example.org -> eve@[x400:c=us]"
 
 
 def test_too_many_targets() -> None:
@@ -230,8 +323,8 @@ def test_problems_name_the_key_path() -> None:
         "ping@example.org -> pong@example.org -> ping@example.org",
         'domains."example.org".aliases."pong": is a loop: '
         "pong@example.org -> ping@example.org -> pong@example.org",
-        'domains."example.org".aliases."away": leads to another host: '
-        "away@example.org -> eve@example.com",
+        'domains."example.org".aliases."nowhere": leads to no host: '
+        "nowhere@example.org -> eve@[x400:c=us]",
         'domains."example.org".aliases."dead": leads to an unknown user: '
         "dead@example.org -> nobody@example.org",
         'domains."example.org".aliases."none": has no members: none@example.org',
@@ -260,7 +353,9 @@ def test_problems_of_keys_and_postmaster() -> None:
         "postmaster",
     ]
     assert "'Upper' is not a lower-cased local part" in found[0]
-    assert found[-1] == "postmaster: gone@example.net: relaying denied"
+    assert found[-1] == (
+        "postmaster: gone@example.net: at another host; name a mailbox or an alias of ours"
+    )
 
 
 def test_a_sound_table_has_no_problems() -> None:

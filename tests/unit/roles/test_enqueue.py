@@ -97,9 +97,9 @@ class World:
     nursery: trio.Nursery
     arrived: list[str] = field(default_factory=list)
 
-    def submitter(self) -> Channel:
-        near, far = self.pair(border("smtpd", "enqueue"))
-        self.nursery.start_soon(self.role.serve, far)
+    def submitter(self, role: str = "smtpd") -> Channel:
+        near, far = self.pair(border(role, "enqueue"))
+        self.nursery.start_soon(self.role.serve, far, role)
         return near
 
     async def offer(self, channel: Channel, message: Submit, *blocks: bytes) -> Kept | Refused:
@@ -186,6 +186,43 @@ async def test_a_message_is_kept_as_it_came_below_its_received_line(pair: Pair, 
         assert b"Subject" + rest == CONTENT
         await trio.testing.wait_all_tasks_blocked()
         assert it.arrived == [kept.queue_id]
+        channel.close()
+
+
+@both
+async def test_a_report_is_kept_as_made_here(pair: Pair, tmp_path: Path):
+    async with world(pair, tmp_path) as it:
+        channel = it.submitter("bounce")
+        kept = await it.offer(channel, submit(protocol="local", reverse_path=""), CONTENT)
+        assert isinstance(kept, Kept)
+        envelope, content = it.content(kept.queue_id)
+        assert (envelope.protocol, envelope.reverse_path) == ("local", "")
+        assert content.startswith(b"Received: by mx.example.org id " + kept.queue_id.encode())
+        assert content.endswith(b" +0000\r\n" + CONTENT)
+        channel.close()
+
+
+@both
+@pytest.mark.parametrize(
+    ("role", "changes"),
+    [
+        ("smtpd", {"protocol": "local", "reverse_path": ""}),
+        ("smtpd", {"protocol": "local"}),
+        ("bounce", {"protocol": "local"}),
+        ("bounce", {"protocol": "ESMTP", "reverse_path": ""}),
+    ],
+)
+async def test_who_lies_about_where_mail_was_made_is_cut_off(
+    pair: Pair, tmp_path: Path, role: str, changes: dict[str, str]
+):
+    async with world(pair, tmp_path) as it:
+        channel = it.submitter(role)
+        channel.post(submit(**changes))
+        with pytest.raises(ChannelBroken):
+            await channel.flush()
+            with trio.fail_after(10):
+                await channel.receive()
+        assert it.chunks() == []
         channel.close()
 
 

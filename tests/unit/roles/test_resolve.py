@@ -15,7 +15,7 @@ from refmta.patterns.compartmentalization import Context, Linked
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
 from refmta.processes.channels import local_channels, socket_channels
 from refmta.roles import resolve
-from refmta.roles.resolve import DomainSlice, Slice
+from refmta.roles.resolve import DomainSlice, RelaySlice, Slice
 from refmta.wire.messages import Message, Route, Routed, Target, Verified, Verify
 
 both = pytest.mark.parametrize("pair", [socket_channels, local_channels])
@@ -32,6 +32,10 @@ CONFIG = Slice(
         "caught.example": DomainSlice(catch_all="ada@example.org"),
     },
     literals=("[127.0.0.1]",),
+    relay=RelaySlice(
+        networks=("127.0.0.0/8", "2001:db8::/32"), domains=("Backup.example",),
+        next_hops={"Hop.example": "[::1]:2526"}, smarthost="Smart.example:587",
+    ),
     users=("listed",),
     reserved=((0, 1000), (60_000, 65_536), (1_900_000_000, 1_900_001_000)),
 )  # fmt: skip
@@ -86,7 +90,8 @@ async def ask(channel: Channel, *questions: Message) -> list[Message | None]:
         ("postmaster@mx.example.org", 250), ("postmaster@[127.0.0.1]", 250),
         ("virtual@example.org", 550), ("daemon@example.org", 550), ("nobody@example.org", 550),
         ("mole@example.org", 550),
-        ("stranger@example.org", 550), ("gone@example.org", 550), ("ada@example.com", 550),
+        ("stranger@example.org", 550), ("gone@example.org", 250), ("ada@example.com", 550),
+        ("any@backup.example", 250), ("any@sub.backup.example", 550), ("ada@[127.0.0.2]", 550),
         ('"a\\\\b"@example.org', 550), ("ada", 553), ("", 553), ("a@b@c", 553),
     ],
 )  # fmt: skip
@@ -95,6 +100,49 @@ async def test_a_recipient_is_ours_or_refused(pair: Pair, recipient: str, code: 
         (answer,) = await ask(channel, Verify(recipient=recipient))
         assert isinstance(answer, Verified) and answer.code == code
         assert (answer.text == "") == (code == 250)
+
+
+@both
+@pytest.mark.parametrize(
+    ("client", "code"),
+    [
+        ("127.0.0.1", 250), ("127.255.255.255", 250), ("::ffff:127.0.0.1", 250),
+        ("2001:db8::7", 250), ("2001:db8:ffff::%lo", 250),
+        ("126.255.255.255", 550), ("128.0.0.0", 550), ("::1", 550), ("2001:db9::", 550),
+        ("::ffff:128.0.0.0", 550), ("::127.0.0.1", 550), ("", 550), ("localhost", 550),
+        ("127.0.0.1 ", 550), ("127.1", 550), ("2130706433", 550), ("127.0.0.1/8", 550),
+    ],
+)  # fmt: skip
+async def test_who_may_relay_is_a_matter_of_the_clients_address(pair: Pair, client: str, code: int):
+    async with peer(pair) as channel:
+        away, ours = await ask(
+            channel,
+            Verify(recipient="eve@example.com", client=client),
+            Verify(recipient="ada@example.org", client=client),
+        )
+        assert isinstance(away, Verified) and isinstance(ours, Verified)
+        assert (away.code, ours.code) == (code, 250)
+        assert away.enhanced == ("2.1.5" if code == 250 else "5.7.1")
+
+
+@both
+@pytest.mark.parametrize(
+    ("recipient", "destination"),
+    [
+        ("Eve@HOP.example", "[IPv6:::1]:2526"),
+        ("eve@elsewhere.example", "smart.example:587"),
+        ("eve@[192.0.2.1]", "smart.example:587"),
+    ],
+)
+async def test_a_route_that_leads_away_names_the_next_hop(
+    pair: Pair, recipient: str, destination: str
+):
+    """Whoever may relay: qmgr asks for mail that was taken, or that we wrote."""
+    async with peer(pair, "qmgr") as channel:
+        (routed,) = await ask(channel, Route(reference=1, recipient=recipient))
+        address = recipient.replace("HOP", "hop")
+        (target,) = routed.targets
+        assert target == Target(kind="remote", user=destination, mailbox=address, address=address)
 
 
 @both

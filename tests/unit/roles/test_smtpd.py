@@ -84,7 +84,7 @@ class World:
         assert await self.say(b"MAIL FROM:<x@example.net>") == 250
         await self.client.send_all(b"RCPT TO:<ada@example.org>\r\n")
         await self.hear(self.resolve)
-        assert self.said == [Verify(recipient="ada@example.org")]
+        assert self.said == [Verify(recipient="ada@example.org", client="192.0.2.1")]
         self.said.clear()
         await self.answer(self.resolve, OURS)
         assert await self.reply() == 250

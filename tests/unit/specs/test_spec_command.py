@@ -83,7 +83,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
         "entry_points",
         lambda group: [EntryPoint(name, value, g) for g, name, value in found if g == group],
     )
-    monkeypatch.setattr(sections, "QUEUE_BOUNDS", (Bounds(recipients=(1,), resends=1, faults=1),))
+    monkeypatch.setattr(sections, "QUEUE_BOUNDS", (Bounds(recipients=("l",), resends=1, faults=1),))
     monkeypatch.setattr(sections, "MODELS", (P3_ATOMIC,))
     monkeypatch.setattr(sections, "WORKLOADS", (ONE,))
     for own in (specs.queue.controls, specs.persistence.controls):
@@ -178,7 +178,7 @@ def test_controls_that_cannot_be_loaded_are_heard_of(
 
 
 def test_a_spec_that_is_violated_prints_its_counterexample() -> None:
-    spec = queue_spec(Bounds(recipients=(1,), resends=0, faults=0))
+    spec = queue_spec(Bounds(recipients=("l",), resends=0, faults=0))
     never = {"never": lambda state: not state.mails[0].copies}
     section = sections.Section("queue", explorations=[explore(replace(spec, invariants=never))])
     console = Console(record=True, width=100, force_terminal=True, file=None, quiet=False)

@@ -13,6 +13,7 @@ from refmta.wire.header import (
     delivered_to,
     fields,
     received,
+    received_here,
     return_path,
     rfc5322_date,
     split_message,
@@ -142,6 +143,18 @@ def test_no_helo_adds_a_line(helo: str) -> None:
 def test_our_own_mistakes_are_refused(changes: dict[str, str | int | None]) -> None:
     with pytest.raises(ValueError, match=r"not|no |before"):
         trace(**changes)
+
+
+def test_received_here() -> None:
+    octets = received_here(hostname="mx.example.net", queue_id="0ABC", unix_time_s=0)
+    assert octets == (
+        b"Received: by mx.example.net id 0ABC;\r\n\tThu, 01 Jan 1970 00:00:00 +0000\r\n"
+    )
+    assert count_received(octets) == 1
+    for changes in ({"hostname": "a b"}, {"queue_id": "x\r\n"}, {"unix_time_s": -1}):
+        fields_of = {"hostname": "x", "queue_id": "y", "unix_time_s": 0, **changes}
+        with pytest.raises(ValueError, match=r"not|before"):
+            received_here(**fields_of)  # type: ignore[arg-type]
 
 
 def test_delivery_fields() -> None:

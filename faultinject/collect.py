@@ -1,0 +1,103 @@
+"""From what lies in mailboxes, at the next hop and in a queue, to entries in the ledger's books.
+
+Rules: every file of every mailbox becomes exactly one kind of entry: a letter, a report about
+letters, or a stranger. A report of a delay is read and settles nothing. The time of a file is that
+of its last change. Contents are read once, and not kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from faultinject.books import Books, Found, Queued, Reported
+from faultinject.letters import named, recognise
+from faultinject.network.behaviours import BEHAVIOURS, DELIVERED
+from faultinject.network.next_hop import Accepted, NextHop
+from faultinject.reports import read_report
+from faultinject.target import Waiting
+
+SETTLING = "failed"
+
+
+@dataclass(slots=True, kw_only=True)
+class BookedHop(NextHop):
+    """A next hop whose record is the ledger's books."""
+
+    books: Books = field(default_factory=Books)
+
+    def note(self, accepted: Accepted) -> None:
+        """Instead of keeping it: a letter of the storm, or a stranger."""
+        book_accepted(self.books, accepted, time.time())
+        self.changed()
+
+
+def book_accepted(books: Books, accepted: Accepted, when_s: float) -> None:
+    """One transaction at the next hop: an entry for each recipient."""
+    letter = recognise(accepted.content)
+    if letter is None:
+        books.strangers.append(f"at the next hop, connection {accepted.connection}")
+        return
+    # A behaviour after which a client may think otherwise has not clearly said 250.
+    clear = accepted.replied and BEHAVIOURS[accepted.behaviour].allows == DELIVERED
+    books.found += [
+        Found(
+            copy=letter.copy, recipient=each, digest=letter.digest, when_s=when_s,
+            place="next hop", answered=clear, clean=letter.clean,
+        )
+        for each in accepted.recipients
+    ]  # fmt: skip
+
+
+def book_mailboxes(books: Books, mailboxes: Mapping[str, Path]) -> None:
+    """All mailboxes; one that was never made is empty."""
+    for address, directory in mailboxes.items():
+        if directory.is_dir():
+            for file in sorted(directory.iterdir()):
+                book_delivered(books, address, file.read_bytes(), file.stat().st_mtime, file.name)
+
+
+def book_delivered(books: Books, address: str, octets: bytes, when_s: float, name: str) -> None:
+    """One message in a mailbox."""
+    letter = recognise(octets)
+    if letter is not None:
+        books.found.append(
+            Found(
+                copy=letter.copy,
+                recipient=address,
+                digest=letter.digest,
+                when_s=when_s,
+                place="mailbox",
+                clean=letter.clean,
+            )
+        )
+        return
+    told = read_report(octets)
+    if not told or any(each.copy is None for each in told):
+        books.strangers.append(f"{name} in the mailbox of {address}")
+    books.reported += [
+        Reported(
+            copy=each.copy, recipient=each.recipient, to=address, message_id=each.message_id,
+            when_s=when_s, made_s=each.made_s or when_s,
+        )
+        for each in told
+        if each.copy is not None and each.action == SETTLING
+    ]  # fmt: skip
+
+
+def book_queue(books: Books, waiting: Iterable[Waiting]) -> None:
+    """What is still in the queue."""
+    for message in waiting:
+        letter = recognise(message.content)
+        if letter is not None:
+            books.queued.append(Queued(copy=letter.copy, waiting=message.recipients))
+            continue
+        told = read_report(message.content)
+        copy = named(message.content)
+        if copy is None:
+            books.strangers.append(f"in the queue, for {', '.join(message.recipients)}")
+            continue
+        about = tuple(each.recipient for each in told if each.action == SETTLING)
+        books.queued.append(Queued(copy=copy, waiting=about))

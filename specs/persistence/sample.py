@@ -1,0 +1,127 @@
+"""One of the states that a crash may leave, by chance: for walks that are too long to enumerate.
+
+`crash.py` makes every state of a short history. A refinement machine crashes after any of its
+steps, again and again, and needs one state each time; here each loss is drawn on its own, so the
+cost grows with the history and not with the number of states.
+
+Rules
+- The crash comes after the last operation; whoever wants an earlier one ends the history there.
+- Every state made here is one of those that the model allows (models.py). The machine's disk
+  completes an operation before it is cut off, and an operation that is not forced may be lost.
+- `choose(n)` picks a number from 0 to n-1, and 0 always means "nothing lost here", so that a
+  counterexample shrinks to the losses that matter.
+- Writes are torn more finely than by `crash.COARSE`: a half may survive, with nothing, zeros or
+  garbage behind it, for each write on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from specs.persistence.model_disk import Recorded, Snapshot
+from specs.persistence.models import Model
+from specs.persistence.names import DIRECTORY, Names, surviving
+from specs.persistence.octets import COARSE, apply, place
+
+Choose = Callable[[int], int]
+
+
+def power_cut(
+    initial: Snapshot, operations: Sequence[Recorded], model: Model, choose: Choose
+) -> Snapshot:
+    """The disk after a crash that came when these operations were done."""
+    names = Names.after(initial, model)
+    for index, operation in enumerate(operations):
+        names.feed(index, operation)
+    kept = _kept_names(initial, names, model, choose)
+    paths = tuple(sorted(path for path, inode in kept.items() if inode != DIRECTORY))
+    held = {
+        inode: _octets(initial, operations, inode, model, choose)
+        for inode in dict.fromkeys(kept[path] for path in paths)
+    }
+    numbers = {inode: number for number, inode in enumerate(held, 1)}
+    return Snapshot(
+        paths,
+        tuple(numbers[kept[path]] for path in paths),
+        tuple(held[kept[path]] for path in paths),
+        frozenset({"", *(path for path, inode in kept.items() if inode == DIRECTORY)}),
+    )
+
+
+# -- names ----------------------------------------------------------------------------------------
+
+
+def _kept_names(initial: Snapshot, names: Names, model: Model, choose: Choose) -> dict[str, int]:
+    free = [number for number in range(len(names.units)) if number not in names.forced]
+    if model.names == "prefix":
+        lost = set(free[len(free) - choose(len(free) + 1) :])
+    else:
+        lost = {number for number in free if choose(2)}
+        for number, unit in enumerate(names.units):  # what it requires comes before it
+            if unit.requires in lost and number not in names.forced:
+                lost.add(number)
+    before = dict(zip(initial.paths, initial.inodes, strict=True))
+    before |= {path: DIRECTORY for path in initial.directories if path}
+    return surviving(before, names.units, tuple(sorted(lost)))
+
+
+# -- octets ---------------------------------------------------------------------------------------
+
+
+def _octets(
+    initial: Snapshot, operations: Sequence[Recorded], inode: int, model: Model, choose: Choose
+) -> bytes:
+    """What is left of one file."""
+    content = dict(zip(initial.inodes, initial.contents, strict=True)).get(inode, b"")
+    if model.truncates_before_unlink and _lost_its_last_name(operations, inode) and choose(2):
+        return b""
+    for index, change in enumerate(operations):
+        if change.inode != inode or change.kind not in {"write", "truncate"}:
+            continue
+        if _is_forced(operations, index, model):
+            content = apply(content, change)
+        elif change.kind == "truncate":
+            content = content if choose(2) else apply(content, change)
+        else:
+            content = _torn(content, change, choose)
+    return content
+
+
+def _lost_its_last_name(operations: Sequence[Recorded], inode: int) -> bool:
+    return any(
+        each.last and inode == (each.displaced if each.kind == "rename" else each.inode)
+        for each in operations
+    )
+
+
+def _is_forced(operations: Sequence[Recorded], index: int, model: Model) -> bool:
+    """Whether a sync that came later has made this write or truncation durable."""
+    change = operations[index]
+    if not model.octets_lost:
+        return True
+    metadata = change.kind == "truncate" and model.names == "prefix"
+    return any(
+        (later.kind == "sync" and later.inode == change.inode)
+        or (metadata and later.kind in {"sync", "sync_dir"})
+        for later in operations[index + 1 :]
+    )
+
+
+def _torn(content: bytes, write: Recorded, choose: Choose) -> bytes:
+    """The fate of one write: whole, lost, or up to three kinds of octets in its two halves."""
+    half, size = len(write.data) // 2, len(write.data)
+    first, second = write.data[:half], write.data[half:]
+    garbage = COARSE.garbage(write.offset, size)
+    fates: tuple[bytes | None, ...] = (
+        write.data,
+        None,
+        first,
+        bytes(size),
+        garbage,
+        first + bytes(size - half),
+        first + garbage[half:],
+        bytes(half) + second,
+        bytes(half),
+    )
+    fate = fates[choose(len(fates))]
+    return content if fate is None else place(content, write.offset, fate)

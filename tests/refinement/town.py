@@ -1,0 +1,554 @@
+"""A town around one queue manager: clients, users, hosts and a reporter, under any weather.
+
+The real role runs over in-process channels on trio's mock clock; its spool is a real directory.
+Everybody else is played here, by what the weather says of him, and writes what he did into the
+ledger: the only judge of what was delivered. Places and their weather:
+
+- a user (`ada`, `bob`): an agent that delivers, defers, fails, takes its time, dies before or after
+  it has delivered; or there is none to be had ("refused");
+- a host (`one.example` ...): a worker that relays, defers, fails, mixes, takes its time, gives back,
+  dies before or after; a dead host; or no pool of workers at all ("away");
+- the reporter: keeps reports, has no room for them, dies before or after it has kept one.
+
+A kill ends the role and all its agents at one moment; the next life begins on the same directory,
+and enqueue names every chunk that is there. A power cut takes marks back as well (any last ones:
+they are never synced), and brings freed chunks back as they were, their marks lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import trio
+from trio.testing import MockClock
+
+from refinement.machines import hold
+from refmta.patterns.compartmentalization import Context, Linked
+from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
+from refmta.processes.channels import local_channels
+from refmta.roles import qmgr
+from refmta.roles.qmgr.state import Slice
+from refmta.stores import chunks
+from refmta.stores.disk import PosixDisk
+from refmta.wire import messages as wire
+from refmta.wire.envelope import Envelope, encode_chunk
+from subjects.tokens import queue_id_of, token_of
+
+EPOCH_S = 1_700_000_000
+SENDER = "sender@client.example"
+USERS = ("ada", "bob")
+HOSTS = ("one.example", "two.example", "three.example")
+PLACES = (*USERS, *HOSTS)
+LIST = "list@example.org"
+NOBODY = "nobody@example.org"  # whom resolve does not know
+ADDRESSES = (
+    "ada@example.org", "bob@example.org", LIST, NOBODY,
+    "x@one.example", "y@one.example", "x@two.example", "x@three.example",
+)  # fmt: skip
+WEATHER = (
+    "fair", "defers", "fails", "slow", "dies before", "dies after",
+    "dead", "mixed", "returns", "away",
+)  # fmt: skip
+#: Seconds that a slow place takes for one message.
+SLOW_S = 600
+#: Longest pause of a dead destination, with its spread.
+PAUSE_S = 4800
+#: From the end of a lifetime to the end of a message: a place gets free, a last attempt, a report.
+STEP_S = 2 * 3600
+#: Mail for those who were never any trouble waits no longer: each host may go first.
+TURN_S = (len(HOSTS) + 1) * SLOW_S
+
+Key = tuple[str, str]  # token, address
+
+
+class Silent:
+    """A journal that nobody reads."""
+
+    def __getattr__(self, _level: str) -> Any:
+        return lambda _event, **_fields: None
+
+
+@dataclass
+class Ledger:
+    """What really happened. `may`: deliveries (reports) that windows allow beyond the first."""
+
+    expected: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    arrived: dict[str, float] = field(default_factory=dict)
+    null: set[str] = field(default_factory=set)
+    delivered: Counter[Key] = field(default_factory=Counter)
+    delivered_at: dict[Key, float] = field(default_factory=dict)
+    refused: set[Key] = field(default_factory=set)  # somebody said "never"
+    reported: Counter[Key] = field(default_factory=Counter)
+    warned: Counter[str] = field(default_factory=Counter)
+    may: Counter[Key] = field(default_factory=Counter)
+    may_report: Counter[str] = field(default_factory=Counter)
+
+
+def expanded(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Whom a message is for in the end, each once."""
+    found = [f"{user}@example.org" for user in USERS if LIST in addresses]
+    return tuple(dict.fromkeys([*(each for each in addresses if each != LIST), *found]))
+
+
+class Town:
+    """Everybody but the queue manager. Times are seconds of the mock clock."""
+
+    def __init__(self, spool: Path, role: Any, **config: Any) -> None:
+        self.spool, self.role, self.config = spool, role, config
+        self.lifetime_s = config["lifetime_s"]
+        self.ledger = Ledger()
+        self.weather = dict.fromkeys(PLACES, "fair")
+        self.fair_since = dict.fromkeys(PLACES, float("-inf"))
+        self.reporter = "fair"
+        self.uneasy_s = float("-inf")  # when the last kill or the reporter's last trouble ended
+        self.originals: dict[str, bytes] = {}
+        self.chance = Random(0)
+        for name in (chunks.CHUNKS, chunks.DAMAGED):
+            (spool / name).mkdir(exist_ok=True)
+
+    # -- the role's life --------------------------------------------------------------------------
+
+    async def live(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """One life of the role: until `kill`."""
+        self.channels: list[Channel] = []
+        self.context = Context(
+            slices={"qmgr": msgspec.msgpack.encode(Slice(spool=str(self.spool), **self.config))},
+            say=self.hear, call=self.call,
+        )  # fmt: skip
+        self.over = trio.Event()
+        async with trio.open_nursery() as self.nursery:
+            self.nursery.start_soon(self._run_role)
+            self.enqueue = self.link("enqueue")
+            self.nursery.start_soon(self.resolve, self.link("resolve"))
+            self.nursery.start_soon(self.report, self.link("bounce"))
+            await self.announce(*self.queued())
+            task_status.started()
+        for each in self.channels:
+            each.close()
+        close_below(self.spool)
+        self.over.set()
+
+    async def _run_role(self) -> None:
+        await self.role.run(self.context, Silent(), wall=self.wall, chance=Random(1))
+
+    def wall(self) -> float:
+        return EPOCH_S + trio.current_time()
+
+    def link(self, peer: str, detail: str = "") -> Channel:
+        """A channel to the role; returns the peer's end."""
+        near, far = self.pair("qmgr", peer)
+        self.context.port(peer).put(Linked(near, detail))
+        return far
+
+    def pair(self, one: str, other: str) -> tuple[Channel, Channel]:
+        near, far = local_channels(border(one, other))
+        self.channels += near, far
+        return near, far
+
+    async def kill(self) -> None:
+        """The role and its agents end; what they had delivered and not marked may come again."""
+        self.nursery.cancel_scope.cancel()
+        await self.over.wait()
+        self.uneasy_s = trio.current_time()
+        for name in self.queued():
+            done = self.marked(name)
+            for key in self.keys(token_of(name)):
+                if self.ledger.delivered[key] and key[1] not in done:
+                    self.ledger.may[key] += 1
+            self.ledger.may_report[token_of(name)] += 1
+
+    def cut_power(self) -> None:
+        """After a kill: marks go, and freed chunks come back, as chance will have it."""
+        for token, original in self.originals.items():
+            path = self.spool / chunks.CHUNKS / queue_id_of(token)
+            if path.exists():
+                octets = path.read_bytes()
+                kept = self.chance.choice((len(original), len(octets), len(octets)))
+                path.write_bytes(octets[: self.chance.randint(kept, len(octets))])
+            elif self.chance.random() < 0.5:
+                path.write_bytes(original)
+            else:
+                continue
+            for key in self.keys(token):
+                self.ledger.may[key] += bool(self.ledger.delivered[key])
+            self.ledger.may_report[token] += 1
+
+    # -- the queue --------------------------------------------------------------------------------
+
+    def queued(self) -> list[str]:
+        return sorted(os.listdir(self.spool / chunks.CHUNKS))
+
+    def keys(self, token: str) -> list[Key]:
+        return [(token, address) for address in expanded(self.ledger.expected[token])]
+
+    def marks(self, name: str) -> tuple[list[str], tuple[Any, ...]]:
+        """Addresses by index, and marks."""
+        disk = PosixDisk(self.spool)
+        try:
+            loaded = chunks.load(disk, name)
+            disk.close(loaded.handle)
+        finally:
+            os.close(disk._root)
+        addresses = list(loaded.chunk.envelope.recipients)
+        for mark in loaded.marks:
+            if mark.kind == "expanded":
+                addresses += mark.targets
+        return addresses, loaded.marks
+
+    def marked(self, name: str) -> set[str]:
+        """Addresses that are marked as delivered."""
+        addresses, marks = self.marks(name)
+        return {addresses[mark.index] for mark in marks if mark.kind == "delivered"}
+
+    async def mail(self, token: str, addresses: tuple[str, ...], *, null: bool = False) -> None:
+        """A message becomes durable, and enqueue says so."""
+        name = queue_id_of(token)
+        envelope = Envelope(
+            queue_id=name, arrival_s=int(self.wall()), reverse_path="" if null else SENDER,
+            recipients=addresses, client="192.0.2.1", helo="h", protocol="SMTP",
+        )  # fmt: skip
+        self.originals[token] = encode_chunk(envelope, [f"Subject: {token}\r\n\r\n".encode()])
+        (self.spool / chunks.CHUNKS / name).write_bytes(self.originals[token])
+        self.ledger.expected[token] = addresses
+        self.ledger.arrived[token] = trio.current_time()
+        self.ledger.null |= {token} if null else set()
+        await self.announce(name)
+
+    async def announce(self, *names: str) -> None:
+        if names:
+            self.enqueue.post(wire.Arrived(queue_ids=names))
+            await self.enqueue.flush()
+
+    # -- peers ------------------------------------------------------------------------------------
+
+    def hear(self, message: wire.Message) -> None:
+        """The supervisor: brings an agent a moment later, or says that there is none."""
+        if isinstance(message, wire.AgentWanted):
+            self.nursery.start_soon(self.bring_agent, message.user)
+
+    async def bring_agent(self, user: str) -> None:
+        await trio.sleep(1)
+        if self.weather[user] in ("away", "dead"):
+            self.context.order(wire.AgentRefused(user=user, text="no such user"))
+        else:
+            await self.agent(user, self.link("local", user))
+
+    def call(self, port: str) -> Channel:
+        """The pool of remote workers."""
+        near, far = self.pair("qmgr", port)
+        if any(self.weather[host] == "away" for host in HOSTS):
+            far.close()
+        else:
+            self.nursery.start_soon(self.worker, far)
+        return near
+
+    async def resolve(self, channel: Channel) -> None:
+        async for item in heard(channel):
+            address = item.message.recipient
+            user, _, domain = address.partition("@")
+            found = [address]
+            if address == LIST:
+                found = [f"{each}@example.org" for each in USERS]
+            elif domain == "example.org" and user not in USERS:
+                found = []
+            channel.post(
+                wire.Routed(
+                    reference=item.message.reference, code=250 if found else 550,
+                    enhanced="" if found else "5.1.1", text="" if found else "no such user",
+                    targets=tuple(map(target, found)),
+                )  # fmt: skip
+            )
+            await channel.flush()
+
+    async def agent(self, user: str, channel: Channel) -> None:
+        async for item in heard(channel):
+            job = item.message
+            token = self.token_in(item, job.queue_id)
+            verdict = await self.attempt(user, token, f"{user}@example.org")
+            if verdict is None:
+                channel.close()
+                return
+            kind, enhanced = verdict
+            channel.post(
+                wire.Outcome(reference=job.reference, kind=kind, enhanced=enhanced, text="so")
+            )
+            await channel.flush()
+
+    async def worker(self, channel: Channel) -> None:
+        async for item in heard(channel):
+            if isinstance(item.message, wire.Hurry):
+                continue
+            token = self.token_in(item, item.message.queue_id)
+            relayed = await self.relay(item.message, token)
+            if relayed is None:
+                channel.close()
+                return
+            channel.post(relayed)
+            await channel.flush()
+
+    async def relay(self, job: wire.Relay, token: str) -> wire.Relayed | None:
+        host, outcomes = job.destination, []
+        dead = self.weather[host] == "dead"
+        for each in job.recipients:
+            verdict = await self.attempt(host, token, each.address)
+            if verdict is None:
+                return None
+            kind: Any = verdict[0]
+            outcomes.append(
+                wire.RelayOutcome(index=each.index, kind=kind, enhanced=verdict[1], text="so")
+            )
+        return wire.Relayed(
+            reference=job.reference, destination="dead" if dead else "alive",
+            outcomes=tuple(outcomes),
+        )  # fmt: skip
+
+    async def attempt(self, place: str, token: str, address: str) -> tuple[str, str] | None:
+        """What becomes of one recipient here; None: whoever tried has died."""
+        key = (token, address)
+        hold("no_misdelivery", key in self.keys(token), key)
+        weather = self.weather[place]
+        await trio.sleep(SLOW_S if weather == "slow" else 1)
+        if weather == "mixed":
+            weather = self.chance.choice(("fair", "defers", "fails"))
+        if weather == "returns":
+            weather = self.chance.choice(("fair", "gives back" if place in HOSTS else "defers"))
+        match weather:
+            case "fair" | "slow":
+                self.deliver(key)
+                return "delivered", "2.0.0"
+            case "fails":
+                self.ledger.refused.add(key)
+                return "failed", "5.0.0"
+            case "gives back":
+                return "returned", ""
+            case "dies after":
+                self.deliver(key)
+                self.ledger.may[key] += 1
+                return None
+            case "dies before":
+                return None
+        return "deferred", "4.0.0"
+
+    def deliver(self, key: Key) -> None:
+        self.ledger.delivered[key] += 1
+        self.ledger.delivered_at.setdefault(key, trio.current_time())
+        hold(
+            "duplicates_only_in_windows",
+            self.ledger.delivered[key] <= 1 + self.ledger.may[key],
+            f"{key}: {self.ledger.delivered[key]} times",
+        )
+
+    async def report(self, channel: Channel) -> None:
+        async for item in heard(channel):
+            job = item.message
+            token = self.token_in(item, job.queue_id)
+            await trio.sleep(1)
+            if self.reporter == "dies before":
+                break
+            if self.reporter != "full":
+                self.keep_report(token, job)
+            if self.reporter == "dies after":
+                self.ledger.may_report[token] += 1
+                break
+            kept = "" if self.reporter == "full" else queue_id_of("report")
+            channel.post(wire.Reported(reference=job.reference, queue_id=kept, text="so"))
+            await channel.flush()
+        else:
+            return
+        channel.close()
+        await trio.sleep(60)
+        await self.report(self.link("bounce"))
+
+    def keep_report(self, token: str, job: wire.Report) -> None:
+        ledger = self.ledger
+        hold("no_report_about_a_report", token not in ledger.null, token)
+        hold("reports_go_to_the_sender", job.to == SENDER, job.to)
+        windows = ledger.may_report[token]
+        if job.kind == "delayed":
+            ledger.warned[token] += 1
+            hold("duplicates_only_in_windows", ledger.warned[token] <= 1 + windows, f"{token} late")
+            return
+        for address in {row.address for row in job.rows}:
+            key = (token, address)
+            ledger.reported[key] += 1
+            hold("duplicates_only_in_windows", ledger.reported[key] <= 1 + windows, f"{key} told")
+            hold("reports_are_true", self.has_failed(key), key)
+
+    def has_failed(self, key: Key) -> bool:
+        """Whether somebody said "never", or its lifetime is over."""
+        age_s = trio.current_time() - self.ledger.arrived[key[0]]
+        return key in self.ledger.refused or key[1] == NOBODY or age_s >= self.lifetime_s - 1
+
+    def token_in(self, item: Any, name: str) -> str:
+        """Reads the message behind the descriptor: it is what was submitted under this name."""
+        (descriptor,) = item.descriptors
+        octets = os.pread(descriptor, 1 << 16, 0)
+        os.close(descriptor)
+        token = token_of(name)
+        hold("no_misdelivery", octets.startswith(self.originals[token]), name)
+        return token
+
+    # -- judgement --------------------------------------------------------------------------------
+
+    def judge(self) -> None:
+        """At any moment."""
+        queued = self.queued()
+        for token in self.ledger.expected:
+            name = queue_id_of(token)
+            self._nothing_lost(token, name in queued)
+            if name in queued:
+                self._in_time(token)
+                for address in self.marked(name):
+                    done = self.ledger.delivered[token, address]
+                    hold("marks_after_delivery", bool(done), f"{token}, {address}")
+        for token in self.ledger.arrived:
+            self._no_starvation(token)
+        hold("nothing_lost", not os.listdir(self.spool / chunks.DAMAGED), "set aside as damaged")
+
+    def _nothing_lost(self, token: str, queued: bool) -> None:
+        ledger = self.ledger
+        for key in self.keys(token):
+            discarded = token in ledger.null and self.has_failed(key)
+            done = ledger.delivered[key] or ledger.reported[key] or discarded
+            hold("nothing_lost", bool(queued or done), key)
+
+    def _in_time(self, token: str) -> None:
+        end_s = max(self.ledger.arrived[token] + self.lifetime_s, self.uneasy_s) + STEP_S
+        late = self.reporter == "fair" and trio.current_time() > end_s
+        hold("ends_in_time", not late, f"{token} at {trio.current_time()}, not by {end_s}")
+
+    def _no_starvation(self, token: str) -> None:
+        """Mail for places that were fair all the time, in a life without a kill."""
+        arrived_s, now_s = self.ledger.arrived[token], trio.current_time()
+        if self.uneasy_s + PAUSE_S > arrived_s or LIST in self.ledger.expected[token]:
+            return
+        addresses = self.ledger.expected[token]
+        places = {place_of(address) for address in addresses}
+        if not places <= self.fair_since.keys() or "away" in self.weather.values():
+            return
+        if any(self.fair_since[place] + PAUSE_S > arrived_s for place in places):
+            return
+        for address in addresses:
+            waited_s = self.ledger.delivered_at.get((token, address), now_s) - arrived_s
+            hold("no_starvation", waited_s <= TURN_S, f"{token}, {address}: {waited_s} s")
+
+
+def place_of(address: str) -> str:
+    user, _, domain = address.partition("@")
+    return user if domain == "example.org" else domain
+
+
+def target(address: str) -> wire.Target:
+    user, _, domain = address.partition("@")
+    if domain == "example.org":
+        return wire.Target(kind="system", user=user, mailbox="Maildir", address=address)
+    return wire.Target(kind="remote", user=domain, mailbox=address, address=address)
+
+
+async def heard(channel: Channel) -> Any:
+    """What comes over a channel, item by item, until it breaks."""
+    with contextlib.suppress(ChannelBroken):
+        while True:
+            for item in await channel.receive():
+                yield item
+
+
+def close_below(spool: Path) -> None:
+    """A process would end here: what it held open is closed for it."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{name}").startswith(str(spool)):
+                os.close(int(name))
+
+
+# -- a story --------------------------------------------------------------------------------------
+
+
+class Story:
+    """What a test tells: each call is one event in town."""
+
+    def __init__(self, town: Town, nursery: trio.Nursery) -> None:
+        self.town, self.nursery = town, nursery
+        self.number = 0
+
+    async def mail(self, *addresses: str, null: bool = False, copies: int = 1) -> None:
+        for _ in range(copies):
+            self.number += 1
+            await self.town.mail(f"m{self.number}", addresses, null=null)
+
+    async def weather(self, place: str, weather: str) -> None:
+        town = self.town
+        if weather != "fair":
+            town.fair_since[place] = float("inf")
+        elif town.weather[place] != "fair":
+            town.fair_since[place] = trio.current_time()
+        if town.weather[place] == "away":
+            town.fair_since.update(dict.fromkeys(HOSTS, trio.current_time()))
+        town.weather[place] = weather
+
+    async def reporter(self, weather: str) -> None:
+        self.town.reporter = weather
+        self.town.uneasy_s = trio.current_time()
+
+    async def wait(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+        self.town.judge()
+
+    async def kill(self, *, power: bool = False, seed: int = 0) -> None:
+        await self.town.kill()
+        if power:
+            self.town.chance = Random(seed)
+            self.town.cut_power()
+        self.town.judge()
+        await self.nursery.start(self.town.live)
+
+    async def retry(self) -> None:
+        """The operator wants everything tried now."""
+        self.town.context.order(wire.Ask(reference=1, verb="retry"))
+
+    async def end(self) -> None:
+        """Until every lifetime is over, and the queue with it."""
+        await self.reporter("fair")
+        await self.wait(self.town.lifetime_s + STEP_S + 60)
+        hold("ends_in_time", not self.town.queued(), self.town.queued())
+        self.town.nursery.cancel_scope.cancel()
+
+
+def tell(spool: Path, role: Any, events: list[tuple[str, tuple[Any, ...], dict[str, Any]]],
+         **config: Any) -> Ledger:  # fmt: skip
+    """Play a story to its end. Raises what was raised first, without the nurseries around it."""
+    town = Town(spool, role, **config)
+
+    async def play() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(town.live)
+            story = Story(town, nursery)
+            for name, arguments, options in events:
+                await getattr(story, name)(*arguments, **options)
+            await story.end()
+
+    try:
+        trio.run(play, clock=MockClock(autojump_threshold=0), strict_exception_groups=True)
+    except BaseExceptionGroup as group:
+        close_below(spool)
+        raise next(leaves(group)) from None
+    return town.ledger
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from leaves(each)
+    else:
+        yield error
+
+
+ROLE = qmgr

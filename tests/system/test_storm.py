@@ -1,0 +1,65 @@
+"""A short storm over the running server, with local and remote recipients; and over a mutant of it,
+which only the kills reveal.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from faultinject.storm import Plan, Storm
+from subjects.mutant_tree import mutant_tree
+from subjects.target import Refmta
+
+PATIENCE_S = 110
+#: The queue file goes when the message is handed to its agent, not when it was delivered.
+UNLINKED_TOO_EARLY = (
+    "roles/qmgr/agents.py",
+    [
+        (
+            "        self.queue.post(channel, job, descriptor)\n",
+            "        self.queue.post(channel, job, descriptor)\n"
+            '        self.queue.disk.unlink(f"chunks/{active.queue_id}")\n'
+            '        self.queue.journal.error("__mutant_ran__")\n',
+        )
+    ],
+)
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A directory that the compartments' users can enter."""
+    for each in (tmp_path, *tmp_path.parents):  # pytest's directories are closed
+        if each.stat().st_uid == os.geteuid() and not each.stat().st_mode & 0o001:
+            each.chmod(each.stat().st_mode | 0o011)
+    return tmp_path
+
+
+async def storm(target: Refmta, plan: Plan, directory: Path):
+    directory.mkdir()
+    with trio.fail_after(PATIENCE_S):
+        return await Storm(target, plan, directory, lambda _: None).run()
+
+
+async def test_nothing_promised_is_lost(place):
+    plan = Plan(messages=300, seconds=15, seed=20, hits=1, drain_s=60)
+    target = Refmta()
+    result = await storm(target, plan, place / "s")
+    assert result.findings == [], target.log_end()
+    assert result.account.acknowledged == 300
+    assert result.account.delivered > 300 and result.account.at_next_hop > 50
+    assert not result.account.queued
+    assert set(target.roles) <= set(result.hits)
+
+
+async def test_a_server_that_unlinks_before_delivery_is_found_out(place):
+    python = mutant_tree(place / "python", *UNLINKED_TOO_EARLY)
+    target = Refmta(python=python, relays=False, traces=False)
+    plan = Plan(messages=600, seconds=8, seed=21, clients=12, hits=0, drain_s=40)
+    result = await storm(target, plan, place / "s")
+    assert "__mutant_ran__" in target.log.read_text()
+    names = {finding.name for finding in result.findings}
+    assert "lost" in names and names <= {"lost", "half_lost"}
