@@ -1,166 +1,43 @@
 """`refmta demo`: the main job as a story, on a real system that it starts and breaks.
 
 A server is started in a directory of its own, mail goes in over SMTP, processes are killed at the
-worst moments, and at the end every message that was answered 250 is looked for in its mailbox and
-compared octet for octet.  Exit 1 if one is missing, altered or there twice.
+worst moments, mail leaves for a second server, and at the end every message that was answered 250
+is looked for in its mailbox and compared octet for octet.  Exit 1 if one is missing, altered or
+there twice.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import signal
 import smtplib
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import msgspec
 from rich.console import Console
 from rich.markup import escape
 
-from refmta.architectures.configuration import Settings, load
-from refmta.architectures.sections import FIRST_UID
+from refmta.architectures.configuration import load
 from refmta.cli import ps
-from refmta.cli.operator import UnreachableError, ask
+from refmta.cli.operator import ask
 from refmta.cli.options import EX_FINDING, architecture_option, json_option
+from refmta.cli.stage import (
+    DOMAIN,
+    FAR,
+    PATIENCE_S,
+    USERS,
+    Stage,
+    StoryFailedError,
+    configuration,
+    far_configuration,
+    free_port,
+)
 from refmta.wire.messages import Ask
-
-PATIENCE_S = 30.0
-USERS = ("ada", "bob")
-LETTER = """\
-From: Grace <grace@example.org>\r
-To: {who} <{who}@demo.test>\r
-Subject: {subject}\r
-Message-ID: <{token}@example.org>\r
-\r
-Dear {who},\r
-this is message {token}.\r
-.\r
-The line above is a single dot, which SMTP must not take for the end.\r
-"""
-
-
-class StoryFailedError(Exception):
-    """The demo found what must not be."""
-
-
-@dataclass(slots=True)
-class Stage:
-    """The system under demonstration."""
-
-    directory: Path
-    architecture: str
-    console: Console
-    settings: Settings
-    process: subprocess.Popen[bytes] | None = None
-    kept: dict[str, bytes] = field(default_factory=dict)
-    places: dict[str, Path] = field(default_factory=dict)
-    #: Found once and equal, when the account was made.
-    delivered: int = 0
-
-    @property
-    def log(self) -> Path:
-        return self.directory / "log"
-
-    def say(self, text: str = "") -> None:
-        self.console.print(text)
-
-    # -- the server -------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        """Start the server and wait until it serves."""
-        arguments = ["serve", "-c", str(self.settings.path), "--architecture", self.architecture]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "refmta.cli.main", *arguments], stderr=log, stdout=log
-            )
-        self.wait_for("the server answers", self._serving)
-
-    def _serving(self) -> bool:
-        if self.process is not None and self.process.poll() is not None:
-            raise StoryFailedError(f"the server does not start:\n{self.log.read_text()}")
-        with contextlib.suppress(UnreachableError):
-            return all(row.get("state") in ("ready", "running") for row in self.rows())
-        return False
-
-    def rows(self) -> list[dict[str, object]]:
-        """The processes, without those of the pool."""
-        (document,) = ask(self.settings, Ask(reference=1, verb="ps"))
-        rows: list[dict[str, object]] = msgspec.json.decode(document)
-        return [row for row in rows if "/" not in str(row["compartment"])]
-
-    def pid(self, compartment: str) -> int:
-        """The process of a compartment."""
-        found = [row["pid"] for row in self.rows() if row["compartment"] == compartment]
-        return int(str(found[0])) if found else 0
-
-    def wait_for(self, what: str, condition: Callable[[], bool]) -> None:
-        """Poll until a condition holds; the demo fails if it never does."""
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            if time.monotonic() > deadline:
-                raise StoryFailedError(f"waited in vain: {what}")
-            time.sleep(0.02)
-
-    def end(self) -> None:
-        """Whatever happened, leave no process behind."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-    # -- mail -------------------------------------------------------------------------------------
-
-    def send(self, who: str, subject: str) -> str:
-        """Send a letter until it is accepted, as a mail server would; returns its token."""
-        token = f"{subject.partition(' ')[0].lower()}-{len(self.kept) + 1}"
-        letter = LETTER.format(who=who, subject=subject, token=token).encode()
-        address, port = self.settings.addresses()[0]
-        with smtplib.SMTP(address, port, timeout=PATIENCE_S) as client:
-            client.ehlo("client.example.org")
-            client.mail("grace@example.org")
-            client.rcpt(f"{who}@demo.test")
-            code, text = client.data(letter)
-        self.say(f"   [cyan]server[/]  {code} {escape(text.decode())}")
-        if code != 250:
-            raise StoryFailedError("the message was refused")
-        self.kept[token] = letter
-        self.places[token] = self.mailbox(who)
-        return token
-
-    def mailbox(self, who: str) -> Path:
-        user = self.settings.configuration.users.get(who)
-        home = Path(user.home) / "Maildir" if user else self.settings.mail_root / "demo.test" / who
-        return home / "new"
-
-    def found(self, token: str) -> list[Path]:
-        """Where a message lies."""
-        with contextlib.suppress(OSError):
-            return [
-                each
-                for each in sorted(self.places[token].iterdir())
-                if f"<{token}@".encode() in each.read_bytes()
-            ]
-        return []
-
-    def judge(self) -> None:
-        """Every 250 against every mailbox."""
-        for token, letter in self.kept.items():
-            copies = self.found(token)
-            if len(copies) != 1:
-                raise StoryFailedError(f"message {token} is there {len(copies)} times")
-            stored = copies[0].read_bytes()
-            if not stored.endswith(letter.replace(b"\r\n", b"\n")):
-                raise StoryFailedError(f"message {token} was altered")
-            self.delivered += 1
 
 
 @click.command()
@@ -172,19 +49,26 @@ def demo(name: str, keep: bool, as_json: bool) -> None:
     console = Console(highlight=False, soft_wrap=True, quiet=as_json)
     directory = Path(tempfile.mkdtemp(prefix="refmta-demo-"))
     directory.chmod(0o755)
-    stage = Stage(directory, name, console, load(_configuration(directory)))
+    stage = _stage(directory, name, console)
     failure = ""
     try:
-        for chapter in (_start, _deliver, _kill_enqueue, _kill_qmgr, _kill_all, _judge, _stop):
+        for chapter in CHAPTERS:
             chapter(stage)
     except StoryFailedError as error:
         failure = str(error)
         console.print(f"[bold red]FAILED[/] {escape(failure)}")
     finally:
         stage.end()
+        if stage.far is not None:
+            stage.far.end()
         if as_json:
-            report = {"acknowledged": len(stage.kept), "delivered": stage.delivered}
-            click.echo(json.dumps({**report, "failure": failure}))
+            report = {
+                "acknowledged": len(stage.kept) + stage.reported,
+                "delivered": stage.delivered,
+                "reported": stage.reported,
+                "failure": failure,
+            }
+            click.echo(json.dumps(report))
         if keep:
             console.print(f"everything is in {directory}")
         else:
@@ -192,34 +76,15 @@ def demo(name: str, keep: bool, as_json: bool) -> None:
     sys.exit(EX_FINDING if failure else 0)
 
 
-def _configuration(directory: Path) -> Path:
-    """A configuration file: as root each recipient has a user of its own."""
-    lines = [
-        'hostname = "mx.demo.test"',
-        'postmaster = "ada@demo.test"',
-        f'listen = ["127.0.0.1:{_free_port()}"]',
-        'spool = "spool"',
-        '[domains."demo.test"]',
-    ]
-    if os.getuid() == 0:
-        lines.append("system_users = true")
-        for place, user in enumerate(USERS):
-            home = directory / user
-            home.mkdir()
-            uid = FIRST_UID + 200 + place
-            os.chown(home, uid, uid)
-            lines += [f"[users.{user}]", f"uid = {uid}", f"gid = {uid}", f'home = "{home}"']
-    else:
-        lines.append(f"mailboxes = {list(USERS)!r}".replace("'", '"'))
-    path = directory / "refmta.toml"
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _stage(directory: Path, name: str, console: Console) -> Stage:
+    """Two servers, each in a directory of its own; only the first one is the story's."""
+    port = free_port()
+    stage = Stage(directory, name, console, load(configuration(directory, port)))
+    far_directory = directory / "far"
+    far_directory.mkdir()
+    far = load(far_configuration(far_directory, port))
+    stage.far = Stage(far_directory, name, console, far)
+    return stage
 
 
 # -- the chapters ---------------------------------------------------------------------------------
@@ -239,7 +104,7 @@ def _start(stage: Stage) -> None:
 
 def _deliver(stage: Stage) -> None:
     stage.say("[bold]2. A letter goes in by SMTP[/]")
-    token = stage.send("ada", "Hello from afar")
+    token = stage.send("ada@demo.test", "Hello from afar")
     stage.wait_for("delivery", lambda: bool(stage.found(token)))
     (place,) = stage.found(token)
     stage.say(f"   in {place}, owned by user {place.stat().st_uid}:")
@@ -269,7 +134,7 @@ def _kill_enqueue(stage: Stage) -> None:
         raise StoryFailedError("a message was acknowledged that nobody wrote")
     stage.say("   No promise was made, so the client tries again:")
     stage.wait_for("a new enqueue", lambda: stage.pid("enqueue") not in (0, victim))
-    stage.send("bob", "Second attempt")
+    stage.send("bob@demo.test", "Second attempt")
     stage.wait_for("the half message set aside", lambda: any(_aside(stage)))
     (aside,) = _aside(stage)
     stage.say(f"   recovery found the half message and set it aside: {aside.name}\n")
@@ -283,7 +148,7 @@ def _kill_qmgr(stage: Stage) -> None:
     stage.say("[bold]4. The queue manager is killed after the 250, before delivery[/]")
     victim = stage.pid("qmgr")
     os.kill(victim, signal.SIGSTOP)
-    token = stage.send("ada", "Promised and not delivered")
+    token = stage.send("ada@demo.test", "Promised and not delivered")
     os.kill(victim, signal.SIGKILL)
     stage.say(f"   [red]SIGKILL[/] qmgr (pid {victim}); its delivery agents are ended, too")
     stage.wait_for("delivery by the next qmgr", lambda: bool(stage.found(token)))
@@ -293,7 +158,7 @@ def _kill_qmgr(stage: Stage) -> None:
 def _kill_all(stage: Stage) -> None:
     stage.say("[bold]5. Everything is killed at once, with promised mail in the queue[/]")
     os.kill(stage.pid("qmgr"), signal.SIGSTOP)
-    tokens = [stage.send(who, "Kept over the crash") for who in (*USERS, *USERS)]
+    tokens = [stage.send(f"{who}@demo.test", "Kept over the crash") for who in (*USERS, *USERS)]
     process = stage.process
     if process is None:
         raise StoryFailedError("no server")
@@ -305,12 +170,55 @@ def _kill_all(stage: Stage) -> None:
     stage.say(f"   {len(tokens)} of {len(tokens)} were in the queue and are delivered now\n")
 
 
+def _relay(stage: Stage) -> None:
+    stage.say("[bold]6. Another server, and mail that leaves[/]")
+    far = stage.far
+    if far is None:
+        raise StoryFailedError("no other server")
+    far.start()
+    token = stage.send(f"carol@{FAR}", "From server to server")
+    stage.wait_for("delivery at the other server", lambda: bool(stage.found(token)))
+    (place,) = stage.found(token)
+    for line in place.read_text().splitlines()[:8]:
+        stage.say(f"   [dim]| {escape(line)}[/]")
+    _report(stage)
+    far.end()
+    stage.say("   [red]SIGKILL[/] the other server; a letter for it is promised all the same")
+    waiting = stage.send(f"carol@{FAR}", "Waiting for the other one")
+    stage.wait_for("an attempt in vain", lambda: b"4.4.1" in stage.log.read_bytes())
+    far.start()
+    ask(stage.settings, Ask(reference=1, verb="retry"))
+    stage.wait_for("delivery when it is back", lambda: bool(stage.found(waiting)))
+    stage.say("   it is back: delivered\n")
+
+
+def _report(stage: Stage) -> None:
+    """A recipient whom the other server refuses: the sender is told."""
+    token = stage.send(f"nobody@{FAR}", "To nobody at all", sender=f"ada@{DOMAIN}")
+    del stage.kept[token]  # it is not to be delivered, but reported
+    box = stage.mailbox(f"ada@{DOMAIN}")
+
+    def reports() -> list[str]:
+        texts = [each.read_text() for each in box.iterdir()]
+        return [text for text in texts if "report-type=delivery-status" in text and token in text]
+
+    stage.wait_for("the report to its sender", lambda: bool(reports()))
+    (text,) = reports()
+    stage.reported += 1
+    stage.say("   The other server refuses the recipient, so the sender gets a report:")
+    for line in text.splitlines():
+        if line.startswith(("Final-Recipient:", "Action:", "Status:", "Diagnostic-Code:")):
+            stage.say(f"   [dim]| {escape(line)}[/]")
+
+
 def _judge(stage: Stage) -> None:
-    stage.say("[bold]6. The account[/]")
+    stage.say("[bold]7. The account[/]")
     stage.judge()
     count = len(stage.kept)
-    stage.say(f"   {count} messages were answered 250: [green]{count} delivered once each,[/]")
-    stage.say("   [green]equal octet for octet; none lost, none altered.[/]\n")
+    promised = count + stage.reported
+    stage.say(f"   {promised} messages were answered 250: [green]{count} delivered once each,[/]")
+    stage.say(f"   [green]equal octet for octet; {stage.reported} reported to its sender;[/]")
+    stage.say("   [green]none lost, none altered.[/]\n")
 
 
 def _stop(stage: Stage) -> None:
@@ -320,4 +228,7 @@ def _stop(stage: Stage) -> None:
     process.terminate()
     if process.wait(PATIENCE_S) != 0:
         raise StoryFailedError(f"the server did not stop in order:\n{stage.log.read_text()}")
-    stage.say("[bold]7. Stopped:[/] it finished what was begun, and ended with 0.")
+    stage.say("[bold]8. Stopped:[/] it finished what was begun, and ended with 0.")
+
+
+CHAPTERS = (_start, _deliver, _kill_enqueue, _kill_qmgr, _kill_all, _relay, _judge, _stop)
