@@ -82,7 +82,7 @@ async def run(
         queue.draining = True
         relays.hurry()
         await queue.flush()
-        while agents.flying() or relays.flying():
+        while agents.flying() or relays.flying() or queue.reports.flying():
             await trio.sleep(0.05)
         nursery.cancel_scope.cancel()
 

@@ -314,6 +314,12 @@ class Queue:
 
     def step(self, active: Active, event: delivery.Event) -> None:
         """An event, and what it causes on the disk."""
+        if isinstance(event, delivery.AgentLost) and not active.state.gone:
+            for index in event.indices:
+                address = active.state.recipients[index].address
+                self.trace(
+                    "qmgr.returned", queue_id=active.queue_id, recipient=address, index=index
+                )
         active.state, effects = delivery.step(active.state, event)
         for effect in effects:
             self._carry_out(active, effect)

@@ -183,6 +183,10 @@ class Relays:
         while hop.backlog and not session.over:
             if len(session.flying) > session.heard or session.jobs >= JOBS:
                 return
+            if session.jobs and self.books.newcomer(self.queue.wall()):
+                # A slow destination's session must not last for all of its mail.
+                session.over = not session.flying
+                return
             active, indices = hop.backlog.popleft()
             if not active.state.gone:
                 self._hand_over(session, active, indices)

@@ -46,8 +46,12 @@ class Reports:
     bounce: Channel | None = None
     waiting: deque[Account] = field(default_factory=deque)
     under_way: dict[int, Account] = field(default_factory=dict)
-    #: Queue id -> when a report that could not be kept is tried again.
-    troubled: dict[str, float] = field(default_factory=dict)
+    #: Queue id -> when a report that could not be kept is tried again, and after which pause.
+    troubled: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def flying(self) -> bool:
+        """Whether a report is being written."""
+        return bool(self.under_way)
 
     # -- what the queue asks ----------------------------------------------------------------------
 
@@ -71,17 +75,15 @@ class Reports:
         failed = bool(delivery.with_status(active.state, delivery.Status.FAILED))
         late = not active.state.warned and any(True for _ in self._late(active))
         if failed or (late and self._warning_s(active) <= self.queue.wall()):
-            yield self.troubled.get(active.queue_id, self.queue.wall() + TROUBLE_S)
+            trouble = self.troubled.get(active.queue_id)
+            yield trouble[0] if trouble else self.queue.wall() + TROUBLE_S
         elif late:
             yield self._warning_s(active)
 
     def _later(self, active: Active) -> bool:
         """Whether it was in vain a moment ago, or too many wait."""
-        now_s = self.queue.wall()
-        if self.troubled.get(active.queue_id, 0.0) > now_s:
-            return True
-        self.troubled.pop(active.queue_id, None)
-        return len(self.waiting) >= WAITING
+        when_s, _ = self.troubled.get(active.queue_id, (0.0, 0.0))
+        return when_s > self.queue.wall() or len(self.waiting) >= WAITING
 
     def _warning_s(self, active: Active) -> float:
         delay_s = self.queue.config.delay_warning_s
@@ -113,7 +115,12 @@ class Reports:
 
     def _send(self) -> None:
         """As many as may be under way; the rest waits."""
-        while self.waiting and self.bounce is not None and len(self.under_way) < UNDER_WAY:
+        while (
+            self.waiting
+            and self.bounce is not None
+            and not self.queue.draining
+            and len(self.under_way) < UNDER_WAY
+        ):
             account = self.waiting.popleft()
             if account.active.state.gone:
                 continue
@@ -151,8 +158,7 @@ class Reports:
     async def follow(self, channel: Channel) -> None:
         """Send anew what the former one left open, then hear how it went."""
         self.bounce = channel
-        self.waiting.extendleft(reversed(self.under_way.values()))
-        self.under_way.clear()
+        self._open_again()
         self._send()
         await self.queue.flush()
         try:
@@ -166,6 +172,12 @@ class Reports:
             channel.close()
             if self.bounce is channel:
                 self.bounce = None
+                self._open_again()
+
+    def _open_again(self) -> None:
+        """Whoever had these is gone; whether it kept any report nobody knows (a named window)."""
+        self.waiting.extendleft(reversed(self.under_way.values()))
+        self.under_way.clear()
 
     def _reported(self, answer: wire.Reported) -> None:
         account = self.under_way.pop(answer.reference, None)
@@ -193,7 +205,10 @@ class Reports:
         """Nobody was told: the message waits, and is tried again."""
         queue_id = account.active.queue_id
         self.queue.journal.error("report not kept", queue_id=queue_id, reason=text)
-        self.troubled[queue_id] = self.queue.wall() + TROUBLE_S
+        # enqueue may be starting anew: soon again, then more rarely
+        _, pause_s = self.troubled.get(queue_id, (0.0, 0.0))
+        pause_s = min(TROUBLE_S, pause_s * 2 or 1.0)
+        self.troubled[queue_id] = (self.queue.wall() + pause_s, pause_s)
         account.active.reports -= 1
         self._go_on(account)
 
@@ -205,6 +220,7 @@ class Reports:
     def _close(self, account: Account) -> None:
         """Everybody was told who is to be told: perhaps nobody."""
         active, now_s = account.active, int(self.queue.wall())
+        self.troubled.pop(active.queue_id, None)
         if active.state.gone:
             return
         if account.kind == "delayed":
