@@ -11,15 +11,28 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from faultinject.books import Books, Found, Queued, Reported
 from faultinject.letters import named, recognise
-from faultinject.network.behaviours import BEHAVIOURS, DELIVERED
+from faultinject.network.behaviours import BEHAVIOURS, DELIVERED, Behaviour, Deaf
 from faultinject.network.next_hop import Accepted, NextHop
 from faultinject.reports import read_report
 from faultinject.target import Waiting
 
-SETTLING = "failed"
+SETTLING: Final = "failed"
+
+
+def _unclear(behaviour: Behaviour) -> bool:
+    """Whether a client may miss its 250: the RFC lets it think otherwise, or it comes so late that
+    the client has gone, and the letter is taken from what the kernel has kept of it.
+    """
+    steps = [step for act in (*behaviour.acts.values(), *behaviour.recipients) for step in act]
+    return behaviour.allows != DELIVERED or any(isinstance(step, Deaf) for step in steps)
+
+
+#: Behaviours that do not clearly say 250 to what they take.
+UNCLEAR: Final = frozenset(name for name, row in BEHAVIOURS.items() if _unclear(row))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,8 +53,7 @@ def book_accepted(books: Books, accepted: Accepted, when_s: float) -> None:
     if letter is None:
         books.strangers.append(f"at the next hop, connection {accepted.connection}")
         return
-    # A behaviour after which a client may think otherwise has not clearly said 250.
-    clear = accepted.replied and BEHAVIOURS[accepted.behaviour].allows == DELIVERED
+    clear = accepted.replied and accepted.behaviour not in UNCLEAR
     books.found += [
         Found(
             copy=letter.copy, recipient=each, digest=letter.digest, when_s=when_s,

@@ -34,6 +34,8 @@ AGAIN_S = 0.05
 #: How far a role may be ahead of the average, in hits.
 LEAD = 2
 EVERY_S = 1.0
+#: How much longer it may take to hit every role often enough, as a share of the time given.
+OVERTIME = 0.5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,12 +101,14 @@ class Killer:
     async def rage(
         self, seconds: float, wanted: int, processes: Callable[[], Iterable[Process]]
     ) -> None:
-        """Kill for so long, each role so often."""
+        """Kill for so long, each role so often; if need be, longer by OVERTIME."""
         end_s = trio.current_time() + seconds
+        over_s = end_s + seconds * OVERTIME
         pause_s = EVERY_S
-        while (left_s := end_s - trio.current_time()) > pause_s:
+        while trio.current_time() + pause_s < (over_s if self.spared(wanted) else end_s):
             await trio.sleep(pause_s)
             running = list(processes())
-            hits = [self.kill_one(running) for _ in range(self.volley(wanted, left_s))]
+            victims = self.volley(wanted, end_s - trio.current_time())
+            hits = [self.kill_one(running) for _ in range(victims)]
             pause_s = EVERY_S if any(hits) else AGAIN_S
-        await trio.sleep_until(end_s)
+        await trio.sleep_until(end_s)  # at once, if that is past

@@ -47,7 +47,7 @@ REMOTE_USERS: Final = tuple(f"r{number}" for number in range(8))
 REFUSED: Final = f"refused@{HONEST}"
 #: The share of honest sessions at the hostile next hops.
 HONEST_SHARE: Final = 0.3
-LONGEST_GRACE_S: Final = 2.0
+LONGEST_GRACE_S: Final = 1.0
 #: How often the server's life is looked at, and how often it may fail to start in a row.
 LOOK_S, START_ATTEMPTS = 0.05, 20
 #: How often the queue is tried again while it is drained, and how long each look is apart.
@@ -291,6 +291,7 @@ class Storm:
             self.findings.append(
                 Finding(name="too_calm", text=f"hit fewer than {self.plan.hits} times: {text}")
             )
+        self.findings += [Finding(name="defect", text=text) for text in self.target.defects()]
         trace = self.target.trace()
         said, refusals = judge_trace(trace) if trace is not None else ("none", [])
         return Result(

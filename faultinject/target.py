@@ -12,7 +12,7 @@ Rules for adapters
 - What it lacks is not hidden: `capabilities` says what it has, `known_failures` what it is known
   to do wrong, with the reason of each.
 - The order of calls: unavailable, install, configure, start, (recover | flush | waiting)*, stop,
-  then mailboxes, queued, trace; `dispose` at the very end, whatever happened.
+  then mailboxes, queued, trace, defects; `dispose` at the very end, whatever happened.
 """
 
 from __future__ import annotations
@@ -149,6 +149,10 @@ class Target(Protocol):
 
     def trace(self) -> Path | None:
         """The events that it wrote (`specs.kernel.accept`); None if it has none."""
+        ...
+
+    def defects(self) -> tuple[str, ...]:
+        """What its log says that no kill excuses: a panic, a failed assertion, a traceback."""
         ...
 
     def log_end(self) -> str:

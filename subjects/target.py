@@ -292,10 +292,26 @@ class Refmta:
     def trace(self) -> Path | None:
         return self.directory / "trace" if self.traces else None
 
+    def defects(self) -> tuple[str, ...]:
+        """Unexpected exceptions (journal: "defect"), and what is no line of the journal at all."""
+        with self.log.open(encoding="utf-8", errors="replace") as lines:
+            return tuple(filter(None, map(_defect, lines)))
+
     def log_end(self) -> str:
         with contextlib.suppress(OSError):
             return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
         return ""
+
+
+def _defect(line: str) -> str:
+    """What is wrong with a line of the log; "" if nothing is."""
+    if not line.strip():
+        return ""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return line.strip()[:500]
+    return f"{row.get('role')}: {row.get('reason')}" if row.get("event") == "defect" else ""
 
 
 def _role(process: Seen, others: Mapping[int, Seen]) -> tuple[str, str]:

@@ -192,6 +192,13 @@ class Destinations:
         """When a dead destination may be probed; 0 for one that is not dead."""
         return self.of(name).dead_until_s
 
+    def newcomer(self, now_s: float) -> bool:
+        """Whether no place is free, and somebody waits who holds none and may be tried."""
+        return self.busy >= self.limits.total and any(
+            not destination.busy and may_start(destination, now_s)
+            for destination in map(self.of, self._round)
+        )
+
     @property
     def contended(self) -> bool:
         """Whether somebody waits for a place."""

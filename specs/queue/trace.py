@@ -10,7 +10,7 @@
 | qmgr.dispatched   | queue_id, index, recipient      | is about to be handed to an agent          |
 | local.delivered   | queue_id, index, recipient, path| durable in the mailbox                     |
 | remote.sent       | queue_id, index, recipient      | the next hop's 250 to the content was read |
-| qmgr.returned     | queue_id, index, recipient      | handed back untried                        |
+| qmgr.returned     | queue_id, index, recipient      | its agent is lost, or has handed it back   |
 | qmgr.deferred     | queue_id, index, recipient      | will be tried again                        |
 | qmgr.marked       | queue_id, index, recipient,     | the outcome is written: delivered, failed, |
 |                   | outcome                         | reported, discarded, expanded              |
@@ -30,7 +30,7 @@ smtpd.replied and qmgr.dispatched, which are written before the octets go out.
 
 What is refused, beside an order that makes no sense:
 - a recipient that is delivered to, and dispatched again without a mark, unless the agent or the
-  qmgr concerned is dead, or the machine crashed (the spec's windows);
+  qmgr concerned died, or the machine crashed (the spec's windows);
 - a mark without its outcome; a chunk freed before every recipient has one;
 - a recipient marked as reported without a kept report; more reports to one address than there are
   failures (or a second warning), unless bounce or qmgr died;
@@ -38,7 +38,8 @@ What is refused, beside an order that makes no sense:
 - a report that has a sender itself, and a report about a message with a null sender to one of its
   own recipients: such reports could go on for ever.
 
-A qmgr that died may have done one thing that it could not say any more: this is excused.
+Whoever has ended with status 0 had finished, and excuses nothing. A qmgr that died may have done
+one thing that it could not say any more: this is excused.
 """
 
 from __future__ import annotations
@@ -104,13 +105,9 @@ class Message:
     def of(self, index: str) -> Try:
         return next((after for name, after in self.tries if name == index), Try())
 
-    def ended(self, role: str, pid: int = 0) -> bool:
-        """Whether such a process (any, if no pid) or the machine has come to an end."""
-        return (f"{role}.ended", pid) in self.context or self.crashed
-
-    def died(self, role: str) -> bool:
-        """Whether such a process ended before it had finished."""
-        return (f"{role}.died", 0) in self.context or self.crashed
+    def died(self, role: str, pid: int = 0) -> bool:
+        """Whether such a process (any, if no pid) ended before it had finished."""
+        return (f"{role}.died", pid) in self.context or self.crashed
 
     @property
     def crashed(self) -> bool:
@@ -203,7 +200,7 @@ def _is_settled(state: Message, after: Try) -> bool:
         return True
     match after.phase:
         case "delivered":
-            return state.ended("qmgr", after.qmgr)
+            return state.died("qmgr", after.qmgr)
         case "failed":
             return state.died("qmgr") and (state.told > 0 or state.anonymous)
         case "pending":
@@ -219,11 +216,11 @@ def _unfinished(state: Message) -> str:
     if state.committed and not state.answered and not unheard:
         return "committed, but no reply was sent, and none of those who might have died"
     for index, after in state.tries:
-        excused = state.ended("qmgr", after.qmgr) or state.ended(after.agent, after.pid)
+        excused = state.died("qmgr", after.qmgr) or state.died(after.agent, after.pid)
         if after.phase == "delivered" and not excused and not state.gone:
             return f"delivered to recipient {index}, but never marked"
     finished = state.listed and not state.gone and _may_go(state, "qmgr.freed")
-    if finished and not state.ended("qmgr"):
+    if finished and not state.died("qmgr"):
         return "every recipient has its outcome, but the chunk was never freed"
     return ""
 
@@ -242,7 +239,7 @@ def _reported(state: Message, event: Event) -> Iterator[Message]:
     known = {(each.to, each.kind): each for each in state.reports}
     before = known.get((to, kind))
     done = before.count if before else 0
-    repeated = before is not None and state.ended("bounce", before.pid)
+    repeated = before is not None and state.died("bounce", before.pid)
     first = before is None and kind == "delayed"
     due = kind == "failed" and done + count <= state.phases("failed", "reported")
     if first or due or repeated or state.died("qmgr"):
@@ -297,13 +294,17 @@ def _grown(state: Message, index: str, event: Event) -> int | None:
 def _tried(state: Message, before: Try, event: Event) -> Iterator[Try]:
     """What one recipient's event leads to, if it is allowed."""
     phase, own = before.phase, before.qmgr == event.pid
-    again = phase == "failed" or _is_open(state, before)  # a failed one: the operator's retry
+    again = phase == "failed" or _is_open(
+        state, before, event.pid
+    )  # a failed one: the operator's retry
     match event.action:
         case "qmgr.dispatched" if again:
             yield Try("dispatched", event.pid)
         case "local.delivered" | "remote.sent" if phase == "dispatched":
             yield Try("delivered", before.qmgr, event.role, event.pid)
-        case "qmgr.returned" if phase == "dispatched" and own:
+        case "qmgr.returned" if _is_open(state, before, event.pid) or (
+            phase == "dispatched" and own
+        ):
             yield Try("pending", event.pid)
         case "qmgr.deferred" if again or (phase == "dispatched" and own):
             yield Try("pending", event.pid)
@@ -313,7 +314,7 @@ def _tried(state: Message, before: Try, event: Event) -> Iterator[Try]:
 
 def _marked(state: Message, before: Try, event: Event) -> Iterator[Try]:
     outcome, phase = event.fields.get("outcome", "delivered"), before.phase
-    own, still = before.qmgr == event.pid, _is_open(state, before)
+    own, still = before.qmgr == event.pid, _is_open(state, before, event.pid)
     match outcome:
         case "delivered" if phase == "delivered" and own:
             yield Try("delivered and marked", event.pid, before.agent, before.pid)
@@ -321,10 +322,10 @@ def _marked(state: Message, before: Try, event: Event) -> Iterator[Try]:
             yield Try("delivered and marked", event.pid)
         case "failed" if still or phase == "failed" or (phase == "dispatched" and own):
             yield Try("failed", event.pid)
-        case "reported" if state.phases("reported") < state.told or state.died("qmgr"):
-            if state.told and _has_failed(state, before):
+        case "reported" if state.phases("reported") < state.told or state.crashed:
+            if _has_failed(state, before, event):
                 yield Try("reported", event.pid)
-        case "discarded" if state.anonymous and _has_failed(state, before):
+        case "discarded" if state.anonymous and _has_failed(state, before, event):
             yield Try("discarded", event.pid)
         case "expanded" if still:
             yield Try("expanded", event.pid)
@@ -336,28 +337,23 @@ def _has_twin(state: Message, event: Event) -> bool:
     return other.phase in {"delivered", "delivered and marked"}
 
 
-def _has_failed(state: Message, before: Try) -> bool:
+def _has_failed(state: Message, before: Try, event: Event) -> bool:
     """Perhaps a dead qmgr wrote the mark, and could not say so."""
-    return before.phase == "failed" or (_is_open(state, before) and state.died("qmgr"))
+    unsaid = _is_open(state, before, event.pid) and state.died("qmgr")
+    return before.phase == "failed" or unsaid
 
 
-def _is_open(state: Message, before: Try) -> bool:
-    """As good as pending: nobody who works on it, or knows of what he did, is alive."""
+def _is_open(state: Message, before: Try, qmgr: int) -> bool:
+    """As good as pending, for this qmgr: nobody who works on it, or knows of what he did, is alive.
+
+    What it handed out itself it knows, until the agent is dead.
+    """
+    former_died = before.qmgr != qmgr and state.died("qmgr", before.qmgr)
     match before.phase:
         case "pending":
             return True
         case "dispatched":
-            return _untried(state, before)
+            return former_died
         case "delivered":
-            return _is_excused(state, before)
+            return former_died or state.died(before.agent, before.pid)
     return state.crashed
-
-
-def _untried(state: Message, before: Try) -> bool:
-    """Handed over, and nothing is known of it: an agent or the qmgr ended."""
-    return state.ended("qmgr", before.qmgr) or state.ended("local") or state.ended("remote")
-
-
-def _is_excused(state: Message, before: Try) -> bool:
-    """Delivered, and no outcome came: who knew of it must be dead."""
-    return state.ended("qmgr", before.qmgr) or state.ended(before.agent, before.pid)

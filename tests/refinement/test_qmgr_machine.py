@@ -8,6 +8,7 @@ runs once, on its mock clock): see `refinement.town`. Invariants, each caught by
   report), counted from the last kill if that was later;
 - duplicates_only_in_windows: a delivery, or a report, comes again only after a death in between,
   a kill before its mark, or a power cut;
+- jobs_are_awaited: the role does not hang up on a worker that has a job;
 - marks_after_delivery: whoever is marked delivered was delivered to;
 - no_misdelivery, no_report_about_a_report, reports_go_to_the_sender, reports_are_true;
 - no_starvation: mail for a place that was never any trouble waits for one turn at most.
@@ -21,9 +22,9 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-
-from refinement.machines import breaks, hold, made, walk
+from refinement.machines import breaks, made, walk
 from refinement.town import ADDRESSES, HOSTS, PLACES, ROLE, WEATHER, tell
+
 from specs.kernel.mutant import hits, mutate
 
 DAY_S = 86_400
@@ -55,7 +56,7 @@ class Days(RuleBasedStateMachine):
     @rule(
         addresses=st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=3, unique=True),
         null=st.sampled_from([False, False, False, True]),
-        copies=st.sampled_from([1, 1, 4]),
+        copies=st.sampled_from([1, 1, 3, 8]),
     )
     def mail_arrives(self, addresses: list[str], null: bool, copies: int) -> None:
         self.then("mail", *addresses, null=null, copies=copies)
@@ -94,3 +95,104 @@ class Days(RuleBasedStateMachine):
 
 def test_days_of_bad_weather():
     walk(Days, examples=60, steps=15)
+
+
+class Hogs(Days):
+    """Two hosts are slow, and have more mail than there are places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for host in HOSTS[:2]:
+            self.then("weather", host, "slow")
+            self.then("mail", f"x@{host}", copies=15)
+
+
+def test_days_with_hogs():
+    walk(Hogs, examples=10, steps=8)
+
+
+def test_a_week_of_retries():
+    """Five days for one who never answers and one who always defers: told, and never delivered."""
+    spool = Path(tempfile.mkdtemp(prefix="refmta-town-"))
+    events: list[Any] = [
+        ("weather", ("one.example", "dead"), {}),
+        ("weather", ("two.example", "defers"), {}),
+        ("weather", ("ada", "defers"), {}),
+        ("mail", ("x@one.example", "x@two.example", "ada@example.org"), {"copies": 3}),
+    ]
+    try:
+        ledger = tell(spool, ROLE, events, **(CONFIG | {"lifetime_s": 5 * DAY_S}))
+    finally:
+        shutil.rmtree(spool)
+    assert not ledger.delivered
+    assert set(ledger.reported.values()) == {1}
+    assert len(ledger.reported) == 9
+    assert ledger.warned == {"m1": 1, "m2": 1, "m3": 1}
+
+
+# -- controls -------------------------------------------------------------------------------------
+
+QUEUE, RELAYS, REPORTS = (f"{ROLE.__name__}.{each}" for each in ("queue", "relays", "reports"))
+
+#: Invariant, module, what is replaced in it, by what.
+MUTANTS = {
+    "a mark before delivery": (
+        "marks_after_delivery", QUEUE,
+        "                carrier.take(owner, active, indices)\n",
+        "                carrier.take(owner, active, indices)\n"
+        "                early = [delivery.Mark('delivered', i, 0, 0) for i in indices]\n"
+        "                __mutant_ran__()\n"
+        "                chunks.append_marks(self.disk, active.queue_id, active.end, early)\n",
+    ),
+    "a retry that never comes": (
+        "ends_in_time", QUEUE,
+        "            heapq.heappush(self.due, (when_s, queue_id))\n",
+        "            __mutant_ran__()\n",
+    ),
+    "freed at the first failure": (
+        "nothing_lost", QUEUE,
+        "                    pass  # `rest` reads",
+        "                    if isinstance(effect, delivery.Undeliverable) and __mutant_ran__():\n"
+        "                        self.disk.unlink(chunks.chunk_path(queue_id))\n"
+        "                    # `rest` reads",
+    ),
+    "an outcome frame lost": (
+        "duplicates_only_in_windows", RELAYS,
+        "            outcome = outcomes.get(index)\n",
+        "            lost = int(self.queue.wall()) % 5 == 0 and __mutant_ran__()\n"
+        "            outcome = None if lost else outcomes.get(index)\n",
+    ),
+    "a job for a session that was told to end": (
+        "jobs_are_awaited", RELAYS,
+        "not (session.over or session.scope.cancel_called)",
+        "not (session.over and __mutant_ran__())",
+    ),
+    "a slow destination keeps its places": (
+        "no_starvation", RELAYS,
+        "            if session.jobs and self.books.newcomer(self.queue.wall()):\n",
+        "            if not __mutant_ran__():\n",
+    ),
+    "a report that is not marked": (
+        "duplicates_only_in_windows", REPORTS,
+        "        self.queue.step(active, delivery.Reported(account.indices, to, now_s))\n",
+        "        __mutant_ran__()\n",
+    ),
+    "a report about a report": (
+        "no_report_about_a_report", REPORTS,
+        "tells = dsn.decide(kind, envelope.reverse_path,",
+        'tells = dsn.decide(kind, envelope.reverse_path or "x@y.example" * __mutant_ran__(),',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_walk_finds_the_mutant_by_the_named_invariant(name):
+    invariant, module, old, new = MUTANTS[name]
+    changed = mutate(module, [(old, new)])
+    parts = {module: changed}
+    if module == REPORTS:
+        parts = {QUEUE: mutate(QUEUE, [], replacing=parts)}
+    role = mutate(ROLE.__name__, [], replacing=parts)
+    machine = Hogs if module == RELAYS else Days
+    assert breaks(made(machine, role=role), invariant, examples=60, steps=15)
+    assert hits(changed)

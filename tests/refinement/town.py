@@ -4,11 +4,12 @@ The real role runs over in-process channels on trio's mock clock; its spool is a
 Everybody else is played here, by what the weather says of him, and writes what he did into the
 ledger: the only judge of what was delivered. Places and their weather:
 
-- a user (`ada`, `bob`): an agent that delivers, defers, fails, takes its time, dies before or after
-  it has delivered; or there is none to be had ("refused");
-- a host (`one.example` ...): a worker that relays, defers, fails, mixes, takes its time, gives back,
-  dies before or after; a dead host; or no pool of workers at all ("away");
-- the reporter: keeps reports, has no room for them, dies before or after it has kept one.
+- a user (`ada`, `bob`): an agent that delivers, defers, fails, takes its time, dies before or
+  after it has delivered; or there is none to be had ("away");
+- a host (`one.example` ...): a worker that relays, defers, fails, mixes, takes its time, gives
+  back, dies before or after; a dead host; or no pool of workers at all ("away", for an hour);
+- the reporter: keeps reports, has no room for them, dies before or after it has kept one (for an
+  hour).
 
 A kill ends the role and all its agents at one moment; the next life begins on the same directory,
 and enqueue names every chunk that is there. A power cut takes marks back as well (any last ones:
@@ -28,11 +29,11 @@ from typing import Any
 
 import msgspec
 import trio
+from refinement.machines import hold
 from trio.testing import MockClock
 
-from refinement.machines import hold
 from refmta.patterns.compartmentalization import Context, Linked
-from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
+from refmta.patterns.trust_partitioning import Channel, ChannelBroken, Received, border
 from refmta.processes.channels import local_channels
 from refmta.roles import qmgr
 from refmta.roles.qmgr.state import Slice
@@ -57,14 +58,16 @@ WEATHER = (
     "fair", "defers", "fails", "slow", "dies before", "dies after",
     "dead", "mixed", "returns", "away",
 )  # fmt: skip
+HOUR_S = 3600
 #: Seconds that a slow place takes for one message.
 SLOW_S = 600
 #: Longest pause of a dead destination, with its spread.
 PAUSE_S = 4800
 #: From the end of a lifetime to the end of a message: a place gets free, a last attempt, a report.
 STEP_S = 2 * 3600
-#: Mail for those who were never any trouble waits no longer: each host may go first.
-TURN_S = (len(HOSTS) + 1) * SLOW_S
+#: Mail for those who were never any trouble waits no longer: each host may go first, and has two
+#: jobs in flight.
+TURN_S = 2 * SLOW_S * len(HOSTS)
 
 Key = tuple[str, str]  # token, address
 
@@ -251,28 +254,29 @@ class Town:
         return near
 
     async def resolve(self, channel: Channel) -> None:
-        async for item in heard(channel):
-            address = item.message.recipient
+        async for question, _ in heard(channel):
+            address = question.recipient
             user, _, domain = address.partition("@")
             found = [address]
             if address == LIST:
                 found = [f"{each}@example.org" for each in USERS]
             elif domain == "example.org" and user not in USERS:
                 found = []
-            channel.post(
-                wire.Routed(
-                    reference=item.message.reference, code=250 if found else 550,
-                    enhanced="" if found else "5.1.1", text="" if found else "no such user",
-                    targets=tuple(map(target, found)),
-                )  # fmt: skip
+            answer = wire.Routed(
+                reference=question.reference,
+                code=250 if found else 550,
+                enhanced="" if found else "5.1.1",
+                text="" if found else "no such user",
+                targets=tuple(map(target, found)),
             )
+            channel.post(answer)
             await channel.flush()
 
     async def agent(self, user: str, channel: Channel) -> None:
-        async for item in heard(channel):
-            job = item.message
-            token = self.token_in(item, job.queue_id)
-            verdict = await self.attempt(user, token, f"{user}@example.org")
+        async for job, octets in heard(channel):
+            token = self.token_in(job.queue_id, octets)
+            await self.take_time(user)
+            verdict = self.attempt(user, token, f"{user}@example.org")
             if verdict is None:
                 channel.close()
                 return
@@ -283,22 +287,25 @@ class Town:
             await channel.flush()
 
     async def worker(self, channel: Channel) -> None:
-        async for item in heard(channel):
-            if isinstance(item.message, wire.Hurry):
+        async for job, octets in heard(channel):
+            if isinstance(job, wire.Hurry):
                 continue
-            token = self.token_in(item, item.message.queue_id)
-            relayed = await self.relay(item.message, token)
+            relayed = await self.relay(job, self.token_in(job.queue_id, octets))
             if relayed is None:
                 channel.close()
                 return
             channel.post(relayed)
-            await channel.flush()
+            try:
+                await channel.flush()
+            except ChannelBroken:
+                hold("jobs_are_awaited", False, f"{job.destination}, {job.queue_id}")
 
     async def relay(self, job: wire.Relay, token: str) -> wire.Relayed | None:
         host, outcomes = job.destination, []
         dead = self.weather[host] == "dead"
+        await self.take_time(host)
         for each in job.recipients:
-            verdict = await self.attempt(host, token, each.address)
+            verdict = self.attempt(host, token, each.address)
             if verdict is None:
                 return None
             kind: Any = verdict[0]
@@ -310,12 +317,14 @@ class Town:
             outcomes=tuple(outcomes),
         )  # fmt: skip
 
-    async def attempt(self, place: str, token: str, address: str) -> tuple[str, str] | None:
+    async def take_time(self, place: str) -> None:
+        await trio.sleep(SLOW_S if self.weather[place] == "slow" else 1)
+
+    def attempt(self, place: str, token: str, address: str) -> tuple[str, str] | None:
         """What becomes of one recipient here; None: whoever tried has died."""
         key = (token, address)
         hold("no_misdelivery", key in self.keys(token), key)
         weather = self.weather[place]
-        await trio.sleep(SLOW_S if weather == "slow" else 1)
         if weather == "mixed":
             weather = self.chance.choice(("fair", "defers", "fails"))
         if weather == "returns":
@@ -347,9 +356,8 @@ class Town:
         )
 
     async def report(self, channel: Channel) -> None:
-        async for item in heard(channel):
-            job = item.message
-            token = self.token_in(item, job.queue_id)
+        async for job, octets in heard(channel):
+            token = self.token_in(job.queue_id, octets)
             await trio.sleep(1)
             if self.reporter == "dies before":
                 break
@@ -387,11 +395,8 @@ class Town:
         age_s = trio.current_time() - self.ledger.arrived[key[0]]
         return key in self.ledger.refused or key[1] == NOBODY or age_s >= self.lifetime_s - 1
 
-    def token_in(self, item: Any, name: str) -> str:
-        """Reads the message behind the descriptor: it is what was submitted under this name."""
-        (descriptor,) = item.descriptors
-        octets = os.pread(descriptor, 1 << 16, 0)
-        os.close(descriptor)
+    def token_in(self, name: str, octets: bytes) -> str:
+        """The message behind a descriptor is what was submitted under this name."""
         token = token_of(name)
         hold("no_misdelivery", octets.startswith(self.originals[token]), name)
         return token
@@ -454,11 +459,21 @@ def target(address: str) -> wire.Target:
 
 
 async def heard(channel: Channel) -> Any:
-    """What comes over a channel, item by item, until it breaks."""
+    """What comes over a channel until it breaks: each message, and the octets behind its
+    descriptor, which is closed at once.
+    """
     with contextlib.suppress(ChannelBroken):
         while True:
-            for item in await channel.receive():
-                yield item
+            for message, octets in [read(item) for item in await channel.receive()]:
+                yield message, octets
+
+
+def read(item: Received) -> tuple[Any, bytes]:
+    octets = b""
+    for descriptor in item.descriptors:
+        octets = os.pread(descriptor, 1 << 16, 0)
+        os.close(descriptor)
+    return item.message, octets
 
 
 def close_below(spool: Path) -> None:
@@ -493,10 +508,18 @@ class Story:
         if town.weather[place] == "away":
             town.fair_since.update(dict.fromkeys(HOSTS, trio.current_time()))
         town.weather[place] = weather
+        if weather == "away" and place in HOSTS:
+            self.nursery.start_soon(self._hour, self.weather, place, "fair")
 
     async def reporter(self, weather: str) -> None:
         self.town.reporter = weather
         self.town.uneasy_s = trio.current_time()
+        if weather != "fair":
+            self.nursery.start_soon(self._hour, self.reporter, "fair")
+
+    async def _hour(self, after: Any, *arguments: str) -> None:
+        await trio.sleep(HOUR_S)
+        await after(*arguments)
 
     async def wait(self, seconds: float) -> None:
         await trio.sleep(seconds)

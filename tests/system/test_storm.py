@@ -15,6 +15,7 @@ from subjects.mutant_tree import mutant_tree
 from subjects.target import Refmta
 
 PATIENCE_S = 110
+RAN = 'self.queue.journal.error("__mutant_ran__")\n'
 #: The queue file goes when the message is handed to its agent, not when it was delivered.
 UNLINKED_TOO_EARLY = (
     "roles/qmgr/agents.py",
@@ -23,7 +24,20 @@ UNLINKED_TOO_EARLY = (
             "        self.queue.post(channel, job, descriptor)\n",
             "        self.queue.post(channel, job, descriptor)\n"
             '        self.queue.disk.unlink(f"chunks/{active.queue_id}")\n'
-            '        self.queue.journal.error("__mutant_ran__")\n',
+            f"        {RAN}",
+        )
+    ],
+)
+#: What a next hop has not taken counts as delivered.
+DEFERRED_IS_DELIVERED = (
+    "roles/qmgr/relays.py",
+    [
+        (
+            "                kind: delivery.OutcomeKind = outcome.kind\n",
+            "                kind: delivery.OutcomeKind = outcome.kind\n"
+            '                if kind == "deferred":\n'
+            '                    kind = "delivered"\n'
+            f"                    {RAN}",
         )
     ],
 )
@@ -55,9 +69,12 @@ async def test_nothing_promised_is_lost(place):
     assert set(target.roles) <= set(result.hits)
 
 
-async def test_a_server_that_unlinks_before_delivery_is_found_out(place):
-    python = mutant_tree(place / "python", *UNLINKED_TOO_EARLY)
-    target = Refmta(python=python, relays=False, traces=False)
+@pytest.mark.parametrize(
+    ("mutation", "relays"), [(UNLINKED_TOO_EARLY, False), (DEFERRED_IS_DELIVERED, True)]
+)
+async def test_a_server_that_loses_mail_is_found_out(mutation, relays, place):
+    python = mutant_tree(place / "python", *mutation)
+    target = Refmta(python=python, relays=relays, traces=False)
     plan = Plan(messages=600, seconds=8, seed=21, clients=12, hits=0, drain_s=40)
     result = await storm(target, plan, place / "s")
     assert "__mutant_ran__" in target.log.read_text()

@@ -180,7 +180,8 @@ class Relays:
 
     def _fill(self, session: Session, hop: Hop) -> None:
         """Jobs for a session, as deep as it is trusted."""
-        while hop.backlog and not session.over:
+        # One that was told to end takes no more: its worker would relay a job that nobody awaits.
+        while hop.backlog and not (session.over or session.scope.cancel_called):
             if len(session.flying) > session.heard or session.jobs >= JOBS:
                 return
             if session.jobs and self.books.newcomer(self.queue.wall()):

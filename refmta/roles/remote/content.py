@@ -79,13 +79,14 @@ class Letter:
 
 async def read(disk: Disk, descriptor: int, queue_id: str) -> Letter:
     """The message of a chunk.  Raises ChunkError, OSError, Unsendable."""
-    if disk.size(descriptor) <= SMALL_OCTETS:
-        return _small(disk, descriptor, queue_id)
+    size = disk.size(descriptor)
+    if size <= SMALL_OCTETS:
+        return _small(disk, descriptor, queue_id, size)
     return await _large(disk, descriptor, queue_id)
 
 
-def _small(disk: Disk, descriptor: int, queue_id: str) -> Letter:
-    octets = disk.read(descriptor, SMALL_OCTETS + 1, 0)
+def _small(disk: Disk, descriptor: int, queue_id: str, size: int) -> Letter:
+    octets = disk.read(descriptor, size, 0)  # a buffer of a megabyte for each would be mapped anew
     reader = Reader()
     if reader.feed(octets) is None:
         raise ChunkError("no end record: the chunk was cut short")

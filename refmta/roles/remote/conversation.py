@@ -11,7 +11,6 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 import dns.resolver
 import msgspec
@@ -24,10 +23,11 @@ from refmta.protocol import smtp_client as smtp
 from refmta.protocol.relaying import parse_hop
 from refmta.roles.remote import content
 from refmta.roles.remote.connection import Connection, reason
+from refmta.roles.remote.jobs import Job, Progress, same
 from refmta.roles.remote.names import Names, Route
 from refmta.stores.disk import Disk, PosixDisk
 from refmta.wire.envelope import ChunkError
-from refmta.wire.messages import Hurry, Relay, Relayed, RelayOutcome, RelayRecipient
+from refmta.wire.messages import Hurry, Relay, Relayed
 
 #: Jobs that may wait; a caller that sends more has lost its mind.
 JOBS = 100
@@ -35,8 +35,8 @@ JOBS = 100
 ROUTE_S = 60.0
 #: Transactions that were lost before their end, and are begun once more elsewhere.
 AGAIN = 1
-_TEXT = 1024
-_HOST = 300
+#: Whose reply is logged.
+SEVERITY = {"delivered": 0, "returned": 1, "deferred": 2, "failed": 3}
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,35 +56,6 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     dns_s: float = 10.0
     timeouts_factor: float = 1.0
     idle_s: float = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A message to relay, and the descriptor of its chunk."""
-
-    relay: Relay
-    descriptor: int
-
-
-@dataclass(slots=True)
-class Progress:
-    """What is known so far of one job."""
-
-    job: Job
-    letter: content.Letter
-    pending: tuple[RelayRecipient, ...]
-    outcomes: dict[int, RelayOutcome] = field(default_factory=dict)
-    finding: Literal["alive", "dead", "unknown"] = "unknown"
-    lost: int = 0
-
-    def relayed(self) -> Relayed:
-        """The end of the job."""
-        recipients = self.job.relay.recipients
-        return Relayed(
-            reference=self.job.relay.reference,
-            destination=self.finding,
-            outcomes=tuple([self.outcomes[each.index] for each in recipients]),
-        )
 
 
 @dataclass(slots=True, eq=False)
@@ -203,20 +174,20 @@ class Conversation:
     async def _relay(self, job: Job) -> Relayed:
         relay = job.relay
         if self._hurried:
-            return _same(relay, "returned", "", "this server stops")
+            return same(relay, "returned", "", "this server stops")
         try:
             letter = await content.read(self.disk, job.descriptor, relay.queue_id)
             return await self._deliver(Progress(job, letter, relay.recipients))
         except ChunkError as error:
             self._log(relay, "damaged", str(error))
-            return _same(relay, "deferred", "4.6.0", str(error), damaged=True)
+            return same(relay, "deferred", "4.6.0", str(error), damaged=True)
         except content.Unsendable as error:
             self._log(relay, "refused", error.text)
-            return _same(relay, "failed", error.enhanced, error.text)
+            return same(relay, "failed", error.enhanced, error.text)
         except OSError as error:
             self._lose()
             self._log(relay, "unreadable", reason(error))
-            return _same(relay, "deferred", "4.3.0", f"the queue: {reason(error)}")
+            return same(relay, "deferred", "4.3.0", f"the queue: {reason(error)}")
 
     async def _deliver(self, progress: Progress) -> Relayed:
         """To the connection that we have, then to one host after the other."""
@@ -224,7 +195,7 @@ class Conversation:
         if connection is not None and await connection.still_usable():
             await self._attempt(progress, connection, reused=True)
         number = 0
-        while progress.pending and progress.lost <= AGAIN and not self._hurried:
+        while progress.pending and progress.begun <= AGAIN and not self._hurried:
             candidate = await self._candidate(number)
             if candidate is None:
                 break
@@ -233,7 +204,7 @@ class Conversation:
             connection = Connection(candidate, hop_port, self._options, self.config.timeouts_factor)
             await self._attempt(progress, connection, reused=False)
             number += 1
-        if len(progress.outcomes) < len(progress.job.relay.recipients):
+        if not progress.outcomes:
             return self._nowhere(progress.job.relay)
         if progress.finding == "dead":
             self._route = None
@@ -241,52 +212,30 @@ class Conversation:
 
     async def _attempt(self, progress: Progress, connection: Connection, *, reused: bool) -> None:
         """One transaction, for the recipients that are still open."""
-        transaction = _transaction(progress)
+        transaction = progress.transaction()
         self._connection = connection
         done = await connection.transact(transaction, progress.letter)
         if connection.began and not reused:
-            progress.lost += 1
-        if done.destination == "alive" or progress.finding == "unknown":
-            progress.finding = done.destination
-        self._settle(progress, connection, done)
+            progress.begun += 1
+        for recipient in progress.settle(connection.candidate.host, str(connection), done):
+            # Written after the final reply was read, and before anyone is told.
+            self.trace(
+                "remote.sent", queue_id=progress.job.relay.queue_id,
+                recipient=recipient.address, index=recipient.index,
+            )  # fmt: skip
         if not connection.usable:
             self._part()
         self._log_attempt(progress.job.relay, connection, done)
 
-    def _settle(self, progress: Progress, connection: Connection, done: smtp.Done) -> None:
-        """Note the verdicts.  What failed with the connection stays open for the next one."""
-        relay = progress.job.relay
-        for recipient, verdict in zip(progress.pending, done.verdicts, strict=True):
-            if verdict.kind == "delivered":
-                # Written after the final reply was read, and before anyone is told.
-                self.trace(
-                    "remote.sent", queue_id=relay.queue_id,
-                    recipient=recipient.address, index=recipient.index,
-                )  # fmt: skip
-            progress.outcomes[recipient.index] = RelayOutcome(
-                index=recipient.index,
-                kind=verdict.kind,
-                enhanced=verdict.enhanced,
-                text=(verdict.text if verdict.said else f"{connection}: {verdict.text}")[:_TEXT],
-                host=connection.candidate.host[:_HOST] if verdict.said else "",
-            )
-        progress.pending = tuple(
-            [
-                recipient
-                for recipient, verdict in zip(progress.pending, done.verdicts, strict=True)
-                if verdict.elsewhere and verdict.kind == "deferred"
-            ]
-        )
-
     def _nowhere(self, relay: Relay) -> Relayed:
         """No host was asked."""
         if self._hurried:
-            return _same(relay, "returned", "", "this server stops")
+            return same(relay, "returned", "", "this server stops")
         refusal, self._route = self._refusal(), None
         self._log(relay, "no host", refusal.text)
-        same = _same(relay, refusal.kind, refusal.enhanced, refusal.text)
+        ended = same(relay, refusal.kind, refusal.enhanced, refusal.text)
         # Nobody can be reached while the name servers are silent: as good as dead.
-        return msgspec.structs.replace(same, destination="dead") if _is_later(refusal) else same
+        return msgspec.structs.replace(ended, destination="dead") if _is_later(refusal) else ended
 
     # -- hosts ------------------------------------------------------------------------------------
 
@@ -326,7 +275,7 @@ class Conversation:
 
     def _log_attempt(self, relay: Relay, connection: Connection, done: smtp.Done) -> None:
         kinds = Counter[str](each.kind for each in done.verdicts)
-        worst = max(done.verdicts, key=lambda each: _SEVERITY[each.kind])
+        worst = max(done.verdicts, key=lambda each: SEVERITY[each.kind])
         self.journal.info(
             "relayed" if kinds["delivered"] == len(done.verdicts) else "not relayed",
             queue_id=relay.queue_id, host=str(connection), **kinds, reply=worst.text,
@@ -338,46 +287,8 @@ class Conversation:
         )
 
 
-_SEVERITY = {"delivered": 0, "returned": 1, "deferred": 2, "failed": 3}
-
-
 def _is_later(refusal: mx.Refusal) -> bool:
     return refusal.enhanced == "4.4.3"
-
-
-def _transaction(progress: Progress) -> smtp.Transaction:
-    """For the recipients that are still open.  Raises Unsendable."""
-    try:
-        return smtp.Transaction(
-            reverse_path=progress.letter.reverse_path,
-            recipients=tuple([each.address for each in progress.pending]),
-            octets=progress.letter.octets,
-            eight_bit=progress.letter.eight_bit,
-        )
-    except ValueError as error:  # our queue's mistake, and a command of somebody's choosing
-        raise content.Unsendable("5.1.3", f"not to be said in SMTP: {error}") from None
-
-
-def _same(
-    relay: Relay,
-    kind: Literal["deferred", "failed", "returned"],
-    enhanced: str,
-    text: str,
-    *,
-    damaged: bool = False,
-) -> Relayed:
-    """One outcome for all; nobody was asked."""
-    return Relayed(
-        reference=relay.reference,
-        destination="unknown",
-        outcomes=tuple(
-            [
-                RelayOutcome(index=each.index, kind=kind, enhanced=enhanced, text=text[:_TEXT])
-                for each in relay.recipients
-            ]
-        ),
-        damaged=damaged,
-    )
 
 
 def attend(

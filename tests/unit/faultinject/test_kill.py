@@ -175,3 +175,9 @@ async def test_kills_come_again_and_again(autojump_clock):
     await chooser.rage(60, 20, processes)
     assert trio.current_time() == began_s + 60
     assert len(looks) > 20
+
+
+async def test_overtime_ends(autojump_clock):
+    began_s = trio.current_time()
+    await killer("a").rage(60, 1, list)
+    assert 85 < trio.current_time() - began_s < 90

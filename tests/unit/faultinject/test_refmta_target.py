@@ -84,6 +84,18 @@ def test_it_is_not_alive_before_it_was_started():
     server.dispose()
 
 
+def test_the_log_tells_of_defects(tmp_path):
+    server = Refmta()
+    server.configure(Site(directory=tmp_path, **SITE))
+    lines = [
+        {"role": "pool", "event": "cannot work", "level": "critical", "reason": "killed"},
+        {"role": "qmgr", "event": "defect", "level": "critical", "reason": "KeyError('x')"},
+    ]
+    text = "\n".join(map(json.dumps, lines))
+    server.log.write_text(text + "\n\nTraceback (most recent call last):\n")
+    assert server.defects() == ("qmgr: KeyError('x')", "Traceback (most recent call last):")
+
+
 def test_the_queue_is_told_with_who_still_waits(tmp_path, monkeypatch):
     from refmta.wire.envelope import encode_chunk
     from subjects.tokens import envelope_of, queue_id_of

@@ -87,6 +87,12 @@ def test_a_known_failure_is_told_and_no_finding(monkeypatch):
     assert "it is only a toy" in done.stdout and "0 finding(s)" in done.stdout
 
 
+def test_what_the_log_says_is_a_finding(monkeypatch):
+    monkeypatch.setattr(Toy, "complaints", ("panic: no more bricks",))
+    done = run(monkeypatch, "sound")
+    assert done.exit_code == 1 and "no more bricks" in done.stdout
+
+
 def test_no_such_target_ends_with_2():
     done = CliRunner().invoke(command.main, ["storm", "--target", "nonesuch"])
     assert done.exit_code == 2 and "nonesuch" in done.stderr

@@ -23,6 +23,7 @@ class Toy:
     capabilities = frozenset()
     known_failures: ClassVar[dict[str, str]] = {}
     roles = ("toy",)
+    complaints: tuple[str, ...] = ()
     windows: ClassVar[dict[str, Window]] = {}
 
     def __init__(self, how: str) -> None:
@@ -85,6 +86,9 @@ class Toy:
 
     def trace(self) -> Path | None:
         return None
+
+    def defects(self) -> tuple[str, ...]:
+        return self.complaints
 
     def log_end(self) -> str:
         return ""

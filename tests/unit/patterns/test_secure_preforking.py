@@ -116,6 +116,14 @@ class Books(RuleBasedStateMachine):
         self.retired.discard(number)
 
     @invariant()
+    def who_is_spent_serves_no_more(self) -> None:
+        rules = self.pool.rules
+        for number in self.living:
+            old = self.now_s - self.born_s[number] >= rules.max_age_s
+            used = self.sessions[number] >= rules.max_uses
+            assert self.pool.is_spent(number, self.now_s) == (old or used)
+
+    @invariant()
     def the_cap_holds_and_the_books_agree(self) -> None:
         if not hasattr(self, "pool"):
             return

@@ -25,11 +25,12 @@ from remote_world import (
     world,
 )
 
-from faultinject.network.behaviours import BEHAVIOURS, Endless
+from faultinject.network.behaviours import BEHAVIOURS, Behaviour, Drip, Endless
 from faultinject.network.next_hop import NextHop
 from refmta.patterns.trust_partitioning import ChannelBroken
 from refmta.processes.channels import local_channels, socket_channels
 from refmta.roles.remote import content
+from refmta.roles.remote.jobs import Job
 from refmta.stores.disk import PosixDisk
 from refmta.wire import dotstuff
 from refmta.wire.messages import Hurry, Relay, Relayed, RelayRecipient
@@ -40,7 +41,7 @@ X = ("x@example.net",)
 
 @pytest.fixture
 def autojump_clock() -> trio.testing.MockClock:
-    return trio.testing.MockClock(autojump_threshold=0.02)
+    return trio.testing.MockClock(autojump_threshold=0.01)
 
 
 def kinds(relayed: Relayed) -> list[str]:
@@ -312,8 +313,6 @@ async def test_a_destination_that_is_none(destination: str) -> None:
             recipients=(RelayRecipient(index=0, address=X[0]),),
         )  # fmt: skip
         handle = opened(letter(1)[0])
-        from refmta.roles.remote.conversation import Job
-
         relayed = await place.conversation._relay(Job(relay, handle))
         os.close(handle)
         assert kinds(relayed) == ["deferred"] and relayed.outcomes[0].enhanced == "4.3.5"
@@ -379,13 +378,10 @@ async def test_a_message_whose_end_was_sent_is_waited_for(
                 said.set()
 
         with pytest.MonkeyPatch.context() as patch:
-            from faultinject.network import next_hop
-
             patch.setattr(NextHop, "heard", lambda _hop, line: heard(line))
-            slow = (next_hop.Drip(b"250-taken\r\n250 ok\r\n", 1.5),)
-            patch.setitem(
-                next_hop.BEHAVIOURS, "honest", next_hop.Behaviour(acts={"final": slow})  # type: ignore[arg-type]
-            )  # fmt: skip
+            slow = (Drip(b"250-taken\r\n250 ok\r\n", 1.5),)
+            row = Behaviour(acts={"final": slow})
+            patch.setitem(BEHAVIOURS, "honest", row)  # type: ignore[arg-type]
             place.hand(1, letter(1)[0], X)
             await place.channel.flush()
             await said.wait()

@@ -22,7 +22,7 @@ from faultinject.network.next_hop import NextHop
 from refmta.protocol import smtp_client as smtp
 from refmta.roles.remote import content
 from refmta.roles.remote.connection import Connection
-from refmta.roles.remote.conversation import Conversation
+from refmta.roles.remote.jobs import Progress
 from refmta.wire.messages import Relayed
 
 X = ("x@example.net",)
@@ -30,7 +30,7 @@ X = ("x@example.net",)
 
 @pytest.fixture
 def autojump_clock() -> trio.testing.MockClock:
-    return trio.testing.MockClock(autojump_threshold=0.02)
+    return trio.testing.MockClock(autojump_threshold=0.01)
 
 
 async def once(name: str, octets: int = 200, **changes: Any) -> tuple[Relayed, NextHop]:
@@ -110,15 +110,16 @@ async def test_trying_elsewhere_what_may_have_been_taken_doubles_it(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only what a verdict says may be tried elsewhere."""
-    real = Conversation._settle
+    real = Progress.settle
 
-    def settle(self: Conversation, progress: Any, connection: Any, done: smtp.Done) -> None:
-        pending = progress.pending
-        real(self, progress, connection, done)
-        kept = {each.index for each in progress.outcomes.values() if each.kind == "deferred"}
-        progress.pending = tuple(each for each in pending if each.index in kept)
+    def settle(self: Progress, *arguments: Any) -> Any:
+        pending = self.pending
+        result = real(self, *arguments)
+        kept = {each.index for each in self.outcomes.values() if each.kind == "deferred"}
+        self.pending = tuple(each for each in pending if each.index in kept)
+        return result
 
-    monkeypatch.setattr(Conversation, "_settle", settle)
+    monkeypatch.setattr(Progress, "settle", settle)
     server = NameServer({("example.net.", "A"): ["127.0.0.1", "127.0.0.2"]})
     second = NextHop(behaviour="taken-and-close")
     async with trio.open_nursery() as nursery:

@@ -28,7 +28,7 @@ BOUND_S = 3600
 
 @pytest.fixture
 def autojump_clock() -> trio.testing.MockClock:
-    return trio.testing.MockClock(autojump_threshold=0.02)
+    return trio.testing.MockClock(autojump_threshold=0.01)
 
 
 def check(name: str, place: World, relayed: Relayed, content: bytes) -> None:

@@ -114,7 +114,7 @@ CASES: dict[str, tuple[Zone, tuple[str, str]]] = {
 
 @pytest.fixture
 def autojump_clock() -> trio.testing.MockClock:
-    return trio.testing.MockClock(autojump_threshold=0.02)
+    return trio.testing.MockClock(autojump_threshold=0.01)
 
 
 async def outcome(zone: Zone, destination: str = "x.example") -> tuple[RelayOutcome, str]:

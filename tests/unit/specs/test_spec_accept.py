@@ -147,6 +147,7 @@ AGENT_DIED: dict[int, Sequence[tuple[str, dict[str, str]]]] = {
     2: [("enqueue.committed", a(recipients="1"))],
     3: [
         ("qmgr.dispatched", a("r")),
+        ("qmgr.returned", a("r")),
         ("qmgr.dispatched", a("r")),
         ("qmgr.marked", a("r")),
         ("qmgr.freed", a()),
@@ -253,7 +254,7 @@ class Recorder:
             case "bounce.reported":
                 self.reported(before, after)
             case _ if len(where) > 1:
-                self.recipient(name, changed(before, after), where[1])
+                self.recipient(name, changed(before, after), where[1], alive=after.qmgr)
 
     def reported(self, before: State, after: State) -> None:
         ((report, copy, _),) = newly(after, before, "acknowledged")
@@ -269,7 +270,7 @@ class Recorder:
             to="sender",
         )
 
-    def recipient(self, name: str, queue_id: str, index: str) -> None:
+    def recipient(self, name: str, queue_id: str, index: str, *, alive: bool) -> None:
         key, qmgr = f"{queue_id}/{index}", self.pids["qmgr"]
         fields = {"queue_id": queue_id, "index": index, "recipient": f"r{index}"}
         outcomes = {
@@ -292,6 +293,8 @@ class Recorder:
             self.write(self.agents[key][1], name, **fields)
         elif name in {"local.killed", "remote.killed"}:
             self.ended(role, self.agents.pop(key)[1])
+            if alive:
+                self.write(qmgr, "qmgr.returned", **fields)
 
 
 def newly(after: State, before: State, what: str) -> list[tuple[str, Copy, bool]]:
