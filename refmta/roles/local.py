@@ -76,11 +76,12 @@ class Local:
                 if not isinstance(item.message, Deliver):
                     return
                 (descriptor,) = item.descriptors
-                if self.disk.size(descriptor) > SMALL_OCTETS:
+                octets = self.disk.size(descriptor)
+                if octets > SMALL_OCTETS:
                     self.large += 1
                     nursery.start_soon(self._deliver_large, channel, item.message, descriptor)
                 else:
-                    self._stage_small(channel, item.message, descriptor, group)
+                    self._stage_small(channel, item.message, descriptor, octets, group)
             self._commit(channel, group)
             if not await _flush(channel):
                 return
@@ -88,10 +89,10 @@ class Local:
     # -- small messages: staged and committed at once ---------------------------------------------
 
     def _stage_small(
-        self, channel: Channel, deliver: Deliver, descriptor: int, group: list[Ready]
+        self, channel: Channel, deliver: Deliver, descriptor: int, size: int, group: list[Ready]
     ) -> None:
         try:
-            octets = self.disk.read(descriptor, SMALL_OCTETS + 1, 0)
+            octets = self.disk.read(descriptor, size, 0)
             reader = Reader()
             rest = reader.feed(octets)
             if rest is None:

@@ -13,6 +13,7 @@ A message is in one of these places:
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
@@ -102,11 +103,15 @@ class Queue:
     async def flush(self) -> None:
         """One write per channel.  A broken one shows where it is read."""
         dirty, self._dirty = self._dirty, set()
-        for channel in dirty:
-            try:
-                await channel.flush()
-            except ChannelBroken:
-                continue
+        try:
+            for channel in list(dirty):
+                with contextlib.suppress(ChannelBroken):
+                    await channel.flush()
+                dirty.discard(channel)
+        finally:
+            if dirty:  # cancelled, as a session that has to end: `keep_time` writes the rest
+                self._dirty |= dirty
+                self.rescheduled.set()
 
     # -- into memory ------------------------------------------------------------------------------
 
@@ -314,6 +319,8 @@ class Queue:
 
     def step(self, active: Active, event: delivery.Event) -> None:
         """An event, and what it causes on the disk."""
+        if isinstance(event, delivery.Retried):
+            self.trace("qmgr.retried", queue_id=active.queue_id)
         if isinstance(event, delivery.AgentLost) and not active.state.gone:
             for index in event.indices:
                 address = active.state.recipients[index].address

@@ -4,8 +4,8 @@ Theory: `protocol.destinations` says how many sessions a destination may have, a
 this file makes a channel for each (`Context.call`), feeds it with jobs, and reads their ends.  All
 jobs of one session have one destination: its worker never holds two destinations' mail.
 
-A job is a message and up to `RECIPIENTS` of its recipients.  A session holds one job, and a second
-one once it has brought news, so that a worker need not wait for us.
+A job is a message and up to `RECIPIENTS` of its recipients.  A session has some lanes, each of
+which is a place in the books: a job at a time, and so a connection.
 
 When a session breaks, nobody knows which of its recipients have got the message: they are handed
 out again (a named window for duplicates); after `LOSSES` sessions a message is deferred instead.
@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 
 #: Recipients of one job (RFC 5321 4.5.3.1.8: every server takes 100; Postfix sends 50).
 RECIPIENTS: Final = 100
-#: Jobs of one session: then its worker is replaced (Postfix: max_use 100).
-JOBS: Final = 100
+#: Jobs of one session: then its worker is replaced (Postfix: max_use 100, of one connection).
+JOBS: Final = 500
+#: Jobs of one session at once.  A worker opens a connection for each.
+LANES: Final = 10
 #: How long a session without work is kept, so that its connection is used again.
 IDLE_S: Final = 1.0
 #: Messages brought back at once.
@@ -53,6 +55,7 @@ class Session:
     name: str
     channel: Channel
     flying: dict[int, tuple[Active, tuple[int, ...]]] = field(default_factory=dict)
+    lanes: int = 1
     jobs: int = 0
     heard: bool = False
     over: bool = False
@@ -158,14 +161,28 @@ class Relays:
             if not hop.backlog:
                 self.books.ended(name)
                 continue
-            session = Session(name, self.call("remote"))
-            hop.sessions.append(session)
-            self._fill(session, hop)
-            self.nursery.start_soon(self._follow, session, hop)
+            self._fill(self._widen(name, hop), hop)
             if hop.backlog:
                 self.books.wants(name)
         if self.books.contended:
             self._make_room()
+
+    def _widen(self, name: str, hop: Hop) -> Session:
+        """One lane more, in a session that bears it or in a new one."""
+        for session in hop.sessions:
+            if session.lanes < LANES and session.jobs < JOBS and not session.over:
+                session.lanes += 1
+                return session
+        session = Session(name, self.call("remote"))
+        hop.sessions.append(session)
+        self.nursery.start_soon(self._follow, session, hop)
+        return session
+
+    def _narrow(self, session: Session) -> None:
+        """Give back the places that are not in use; one is kept until the session ends."""
+        while session.lanes > max(1, len(session.flying)):
+            session.lanes -= 1
+            self.books.ended(session.name)
 
     def _make_room(self) -> None:
         """Somebody waits for a place: the session that has been idle for longest goes."""
@@ -179,19 +196,22 @@ class Relays:
             min(idle, key=lambda each: each.idle_since_s).scope.cancel()
 
     def _fill(self, session: Session, hop: Hop) -> None:
-        """Jobs for a session, as deep as it is trusted."""
+        """A job for each lane that is free."""
         # One that was told to end takes no more: its worker would relay a job that nobody awaits.
         while hop.backlog and not (session.over or session.scope.cancel_called):
-            if len(session.flying) > session.heard or session.jobs >= JOBS:
+            if len(session.flying) >= session.lanes or session.jobs >= JOBS:
                 return
             if session.jobs and self.books.newcomer(self.queue.wall()):
-                # A slow destination's session must not last for all of its mail.
+                # A slow destination's lanes must not last for all of its mail.
+                self._narrow(session)
                 session.over = not session.flying
                 return
             active, indices = hop.backlog.popleft()
             if not active.state.gone:
                 self._hand_over(session, active, indices)
         self._unpark(session.name, hop)
+        if not hop.backlog:
+            self._narrow(session)
 
     def _hand_over(self, session: Session, active: Active, indices: tuple[int, ...]) -> None:
         queue = self.queue
@@ -253,7 +273,8 @@ class Relays:
         session.over = True
         session.channel.close()
         hop.sessions.remove(session)
-        self.books.ended(session.name)
+        for _ in range(session.lanes):
+            self.books.ended(session.name)
         if session.flying and not session.heard:
             self._pool_is_away()
         self._lost(session)
@@ -315,6 +336,10 @@ class Relays:
             hop.text = ""
             return
         hop.text = relayed.outcomes[0].text
+        # The lane that found it dead ends; what goes on needs a new place.
+        if session.lanes > 1:
+            session.lanes -= 1
+            self.books.ended(session.name)
         session.over = not session.flying
         if self.books.is_dead(session.name, now_s):
             self.queue.journal.warning(

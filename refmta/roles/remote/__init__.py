@@ -1,8 +1,8 @@
 """remote: sends mail to other hosts.
 
 It is handed one open descriptor per message, read only, and the recipients of one destination; it
-never sees the queue.  A worker serves one call of the queue manager: one destination, one
-connection at a time.
+never sees the queue.  A worker serves one call of the queue manager: one destination, a few
+connections at a time.
 
 Rules a reader may rely on
 - "delivered" means that the next hop said 2yz after the end of the content, and nothing else

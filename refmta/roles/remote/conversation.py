@@ -1,14 +1,14 @@
-"""The jobs of one destination, in order, over one connection at a time.
+"""The jobs of one destination, over a few connections.
 
-See the package for the rules.  A `Conversation` hears its caller in one task and works in another;
-connections that are of no more use end beside them, within seconds.
+See the package for the rules.  A `Conversation` hears its caller, and has a lane (`lane`) for each
+job that is under way, up to `LANES`; jobs begin in the order in which they came.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -21,22 +21,19 @@ from refmta.patterns.trust_partitioning import Channel, ChannelBroken, close_all
 from refmta.protocol import mx
 from refmta.protocol import smtp_client as smtp
 from refmta.protocol.relaying import parse_hop
-from refmta.roles.remote import content
-from refmta.roles.remote.connection import Connection, reason
-from refmta.roles.remote.jobs import Job, Progress, same
+from refmta.roles.remote.jobs import Job
+from refmta.roles.remote.lane import Lane
 from refmta.roles.remote.names import Names, Route
 from refmta.stores.disk import Disk, PosixDisk
-from refmta.wire.envelope import ChunkError
 from refmta.wire.messages import Hurry, Relay, Relayed
 
 #: Jobs that may wait; a caller that sends more has lost its mind.
 JOBS = 100
 #: How long the answers of the DNS are used for further jobs, in seconds.
 ROUTE_S = 60.0
-#: Transactions that were lost before their end, and are begun once more elsewhere.
-AGAIN = 1
-#: Whose reply is logged.
-SEVERITY = {"delivered": 0, "returned": 1, "deferred": 2, "failed": 3}
+#: Connections of one worker, all to its one destination: a process for each would cost more than
+#: what it does, since few caches hold twenty of them.
+LANES = 10
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,21 +65,20 @@ class Conversation:
     trace: Callable[..., None]
     disk: Disk
     clean: bool = True
-    _options: smtp.ClientOptions = field(init=False)
+    options: smtp.ClientOptions = field(init=False)
+    destination: str = ""
+    hurried: bool = False
+    gone: bool = False
     _own: mx.Own = field(init=False)
-    _destination: str = ""
     _jobs: deque[Job] = field(default_factory=deque)
-    _wake: trio.Event = field(default_factory=trio.Event)
-    _hurried: bool = False
-    _gone: bool = False
-    _nursery: trio.Nursery | None = None
-    _connection: Connection | None = None
+    _wanted: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
+    _lanes: set[Lane] = field(default_factory=set)
+    _at_work: int = 0
     _route: Route | None = None
     _route_until: float = -math.inf
-    _asking: trio.CancelScope | None = None
 
     def __post_init__(self) -> None:
-        self._options = smtp.ClientOptions(hostname=self.config.hostname)
+        self.options = smtp.ClientOptions(hostname=self.config.hostname)
         own = {each.lower() for each in (*self.config.own, self.config.hostname)}
         self._own = mx.Own(
             names=frozenset(own), addresses=frozenset(own), ports=frozenset(self.config.own_ports)
@@ -91,28 +87,29 @@ class Conversation:
     async def run(self) -> None:
         """Until the caller is gone.  Its descriptors and connections are closed in any case."""
         try:
-            async with trio.open_nursery() as self._nursery:
-                self._nursery.start_soon(self._hear)
-                await self._work()
-                self._part()
+            async with trio.open_nursery() as nursery:
+                await self._hear(nursery)
+                # What is under way is nobody's any more.
+                self.gone = True
+                self.drain()
+                self._wanted.unpark_all()
         finally:
             self.channel.close()
-            if self._connection is not None:
-                self._connection.close()
-            self._forget_jobs()
+            for lane in self._lanes:
+                lane.close()
+            while self._jobs:
+                self.disk.close(self._jobs.popleft().descriptor)
 
     def drain(self) -> None:
         """The server stops: give back what nobody was promised."""
-        self._hurried = True
-        if self._connection is not None:
-            self._connection.hurry()
-        if self._asking is not None:
-            self._asking.cancel()
+        self.hurried = True
+        for lane in self._lanes:
+            lane.hurry()
 
     # -- the caller -------------------------------------------------------------------------------
 
-    async def _hear(self) -> None:
-        """Take in jobs, until the caller is gone; then what is under way is nobody's any more."""
+    async def _hear(self, nursery: trio.Nursery) -> None:
+        """Take in jobs, until the caller is gone."""
         try:
             while True:
                 for item in await self.channel.receive():
@@ -124,171 +121,76 @@ class Conversation:
                         case _:
                             close_all(item.descriptors)
                             self.channel.close()
-                self._wake.set()
+                self._put_to_work(nursery)
         except ChannelBroken:
-            self._gone = True
-            self.drain()
-            self._wake.set()
+            return
 
     def _acceptable(self, relay: Relay) -> bool:
         """All jobs of one channel have the same destination: its hosts are not mixed up."""
-        self._destination = self._destination or relay.destination
-        return relay.destination == self._destination and len(self._jobs) < JOBS
+        self.destination = self.destination or relay.destination
+        return relay.destination == self.destination and len(self._jobs) < JOBS
 
-    def _forget_jobs(self) -> None:
-        while self._jobs:
-            self.disk.close(self._jobs.popleft().descriptor)
+    # -- lanes ------------------------------------------------------------------------------------
 
-    async def _work(self) -> None:
-        while not self._gone:
-            if not self._jobs:
-                await self._rest()
-                continue
-            job = self._jobs.popleft()
-            try:
-                relayed = await self._relay(job)
-            finally:
-                self.disk.close(job.descriptor)
-            self.channel.post(relayed)
-            with contextlib.suppress(ChannelBroken):  # `_hear` will know
-                await self.channel.flush()
+    def _put_to_work(self, nursery: trio.Nursery) -> None:
+        """A lane for each job that waits: one that rests, or a new one.
 
-    async def _rest(self) -> None:
-        """Until there is a job.  A connection that waits too long is ended meanwhile."""
-        self._wake = trio.Event()
-        if self._connection is not None:
-            with trio.move_on_after(self.config.idle_s):
-                await self._wake.wait()
-                return
-            self._part()
-        await self._wake.wait()
+        A lane that has reported its job counts as resting: how many jobs we have at once, and so
+        how many connections, is the caller's decision.
+        """
+        self._wanted.unpark(count=len(self._jobs))
+        wanted = min(self._at_work + len(self._jobs), LANES)
+        for _ in range(wanted - len(self._lanes)):
+            lane = Lane(self, nursery)
+            self._lanes.add(lane)
+            nursery.start_soon(self._work, lane)
 
-    def _part(self) -> None:
-        """End the connection, if there is one, beside what goes on."""
-        connection, self._connection = self._connection, None
-        if connection is not None and self._nursery is not None:
-            self._nursery.start_soon(connection.end)
-
-    # -- one job ----------------------------------------------------------------------------------
-
-    async def _relay(self, job: Job) -> Relayed:
-        relay = job.relay
-        if self._hurried:
-            return same(relay, "returned", "", "this server stops")
+    async def _work(self, lane: Lane) -> None:
         try:
-            letter = await content.read(self.disk, job.descriptor, relay.queue_id)
-            return await self._deliver(Progress(job, letter, relay.recipients))
-        except ChunkError as error:
-            self._log(relay, "damaged", str(error))
-            return same(relay, "deferred", "4.6.0", str(error), damaged=True)
-        except content.Unsendable as error:
-            self._log(relay, "refused", error.text)
-            return same(relay, "failed", error.enhanced, error.text)
-        except OSError as error:
-            self._lose()
-            self._log(relay, "unreadable", reason(error))
-            return same(relay, "deferred", "4.3.0", f"the queue: {reason(error)}")
+            await lane.work()
+        finally:
+            self._lanes.discard(lane)
 
-    async def _deliver(self, progress: Progress) -> Relayed:
-        """To the connection that we have, then to one host after the other."""
-        connection = self._connection
-        if connection is not None and await connection.still_usable():
-            await self._attempt(progress, connection, reused=True)
-        number = 0
-        while progress.pending and progress.begun <= AGAIN and not self._hurried:
-            candidate = await self._candidate(number)
-            if candidate is None:
-                break
-            self._part()
-            hop_port = self._route.port if self._route is not None else self.config.port
-            connection = Connection(candidate, hop_port, self._options, self.config.timeouts_factor)
-            await self._attempt(progress, connection, reused=False)
-            number += 1
-        if not progress.outcomes:
-            return self._nowhere(progress.job.relay)
-        if progress.finding == "dead":
-            self._route = None
-        return progress.relayed()
+    async def next_job(self) -> Job | None:
+        """For a lane: a job; None if there was none for the idle time, or the caller is gone."""
+        while not self._jobs and not self.gone:
+            with trio.move_on_after(self.config.idle_s) as waiting:
+                await self._wanted.park()
+            if waiting.cancelled_caught and not self._jobs:
+                return None
+        if self.gone:
+            return None
+        self._at_work += 1
+        return self._jobs.popleft()
 
-    async def _attempt(self, progress: Progress, connection: Connection, *, reused: bool) -> None:
-        """One transaction, for the recipients that are still open."""
-        transaction = progress.transaction()
-        self._connection = connection
-        done = await connection.transact(transaction, progress.letter)
-        if connection.began and not reused:
-            progress.begun += 1
-        for recipient in progress.settle(connection.candidate.host, str(connection), done):
-            # Written after the final reply was read, and before anyone is told.
-            self.trace(
-                "remote.sent", queue_id=progress.job.relay.queue_id,
-                recipient=recipient.address, index=recipient.index,
-            )  # fmt: skip
-        if not connection.usable:
-            self._part()
-        self._log_attempt(progress.job.relay, connection, done)
-
-    def _nowhere(self, relay: Relay) -> Relayed:
-        """No host was asked."""
-        if self._hurried:
-            return same(relay, "returned", "", "this server stops")
-        refusal, self._route = self._refusal(), None
-        self._log(relay, "no host", refusal.text)
-        ended = same(relay, refusal.kind, refusal.enhanced, refusal.text)
-        # Nobody can be reached while the name servers are silent: as good as dead.
-        return msgspec.structs.replace(ended, destination="dead") if _is_later(refusal) else ended
+    def done(self, job: Job, relayed: Relayed) -> None:
+        """Close a job's chunk, and say what became of it (the lane flushes)."""
+        self._at_work -= 1
+        self.disk.close(job.descriptor)
+        self.channel.post(relayed)
 
     # -- hosts ------------------------------------------------------------------------------------
 
-    async def _candidate(self, number: int) -> mx.Candidate | None:
-        """The next address; None if there is none, or the server stops."""
-        route = self._route
-        if number == 0 and (route is None or trio.current_time() >= self._route_until):
-            route = self._route = self._find_route()
+    def route(self) -> Route | None:
+        """The destination's hosts, for a job that begins to ask for them.
+
+        None if the destination can't be read, or no name server is known: our own fault.
+        """
+        if self._route is None or trio.current_time() >= self._route_until:
+            self._route = self._find_route()
             self._route_until = trio.current_time() + ROUTE_S
-        if route is None:
-            return None
-        with trio.CancelScope() as self._asking:
-            return await route.candidate(number)
-        return None
+        return self._route
+
+    def forget_route(self) -> None:
+        """The next job asks the DNS anew."""
+        self._route = None
 
     def _find_route(self) -> Route | None:
-        """None if the destination can't be read, or no name server is known: our own fault."""
         with contextlib.suppress(ValueError, dns.resolver.NoResolverConfiguration):
-            hop = parse_hop(self._destination)
+            hop = parse_hop(self.destination)
             names = Names(self.config.nameservers, self.config.dns_s)
             return Route(hop, hop.port or self.config.port, names, self._own)
         return None
-
-    def _refusal(self) -> mx.Refusal:
-        if self._route is None:
-            text = f"no way to look for {self._destination}"
-            return mx.Refusal(kind="deferred", enhanced="4.3.5", text=text)
-        return self._route.refusal()
-
-    def _lose(self) -> None:
-        """A connection in an unknown state: no word is said on it any more."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    # -- the journal ------------------------------------------------------------------------------
-
-    def _log_attempt(self, relay: Relay, connection: Connection, done: smtp.Done) -> None:
-        kinds = Counter[str](each.kind for each in done.verdicts)
-        worst = max(done.verdicts, key=lambda each: SEVERITY[each.kind])
-        self.journal.info(
-            "relayed" if kinds["delivered"] == len(done.verdicts) else "not relayed",
-            queue_id=relay.queue_id, host=str(connection), **kinds, reply=worst.text,
-        )  # fmt: skip
-
-    def _log(self, relay: Relay, event: str, text: str) -> None:
-        self.journal.warning(
-            event, queue_id=relay.queue_id, destination=relay.destination, reason=text
-        )
-
-
-def _is_later(refusal: mx.Refusal) -> bool:
-    return refusal.enhanced == "4.4.3"
 
 
 def attend(

@@ -174,9 +174,16 @@ class Route:
     _candidates: list[mx.Candidate] = field(default_factory=list)
     _cut: bool = False
     _trouble: str = ""
+    _asking: trio.Lock = field(default_factory=trio.Lock)
 
     async def candidate(self, number: int) -> mx.Candidate | None:
         """The address to try after `number` others were tried; None if there is none."""
+        if number < len(self._candidates):
+            return self._candidates[number]
+        async with self._asking:  # several jobs may want to know the same
+            return await self._find(number)
+
+    async def _find(self, number: int) -> mx.Candidate | None:
         if self._levels is None:
             self._levels = await self._find_levels()
         while number >= len(self._candidates) and number < mx.ADDRESSES:

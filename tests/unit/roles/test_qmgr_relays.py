@@ -56,6 +56,7 @@ class Worker:
 
     channel: Channel
     jobs: list[Relay] = field(default_factory=list)
+    open: list[Relay] = field(default_factory=list)
     hurried: bool = False
     gone: bool = False
 
@@ -67,6 +68,7 @@ class Worker:
                         os.close(each)
                     if isinstance(item.message, Relay):
                         self.jobs.append(item.message)
+                        self.open.append(item.message)
                     self.hurried |= isinstance(item.message, Hurry)
         except ChannelBroken:
             self.gone = True
@@ -85,6 +87,8 @@ class Worker:
         fields = {"outcomes": outcomes, **changes}
         message = Relayed(reference=job.reference, destination=destination, **fields)  # type: ignore[arg-type]
         self.channel.post(message)
+        if job in self.open:
+            self.open.remove(job)
         await self.channel.flush()
         await trio.testing.wait_all_tasks_blocked()
 
@@ -153,6 +157,18 @@ class World:
             for each in self.workers
             if not each.gone and (not destination or each.jobs[0].destination == destination)
         ]
+
+    def open(self, destination: str = "one.example") -> list[Relay]:
+        """Jobs under way."""
+        return [
+            job for each in self.living() for job in each.open if job.destination == destination
+        ]
+
+    async def finish(self, number: int = 1, kind: str = "delivered", to: str = "alive") -> None:
+        """The first jobs under way end."""
+        for _ in range(number):
+            worker = next(each for each in self.living() if each.open)
+            await worker.ends(worker.open[0], kind, to)
 
     async def answer_routes(self, channel: Channel) -> None:
         try:
@@ -260,15 +276,23 @@ async def test_a_message_is_relayed_and_freed(pair: Pair, tmp_path: Path):
 async def test_slow_start_widens_with_each_success_up_to_the_limit(pair: Pair, tmp_path: Path):
     async with world(pair, tmp_path, per_destination=4) as it:
         await it.arrives(*[it.put(number) for number in range(30)])
-        assert len(it.workers) == 2
-        assert [len(each.jobs) for each in it.workers] == [1, 1]
-        await it.workers[0].ends(it.workers[0].jobs[0])
-        assert len(it.workers) == 3
-        assert len(it.workers[0].jobs) == 3  # it has brought news: two at once
-        await it.workers[1].ends(it.workers[1].jobs[0])
-        assert len(it.workers) == 4
-        await it.workers[2].ends(it.workers[2].jobs[0])
-        assert len(it.workers) == 4
+        assert len(it.workers) == 1  # all of them over one process
+        assert len(it.open()) == 2
+        await it.finish()
+        assert len(it.open()) == 3
+        await it.finish()
+        assert len(it.open()) == 4
+        await it.finish()
+        assert len(it.open()) == 4
+
+
+@both
+async def test_a_worker_has_so_many_lanes_and_no_more(pair: Pair, tmp_path: Path):
+    async with world(pair, tmp_path, per_destination=25) as it:
+        await it.arrives(*[it.put(number) for number in range(100)])
+        while len(it.open()) < 25:
+            await it.finish()
+        assert sorted(len(each.open) for each in it.workers) == [5, 10, 10]
 
 
 @both
@@ -311,9 +335,8 @@ async def test_a_session_ends_after_its_number_of_jobs(
 async def test_one_slow_destination_leaves_places_for_others(pair: Pair, tmp_path: Path):
     async with world(pair, tmp_path, remote_workers=8, per_destination=8) as it:
         await it.arrives(*[it.put(number) for number in range(40)])
-        while len(it.living("one.example")) < 4:
-            worker = it.living("one.example")[0]
-            await worker.ends(worker.jobs[-1])
+        while len(it.open()) < 4:
+            await it.finish()
         for number in range(50, 53):
             await it.arrives(it.put(number, f"x@d{number}.example"))
             assert len(it.living(f"d{number}.example")) == 1
@@ -432,20 +455,19 @@ async def test_a_dead_destination_costs_one_probe_per_pause_and_delays_no_other(
     async with world(pair, tmp_path) as it:
         ids = [it.put(number, f"n{number}@dead.example") for number in range(20)]
         await it.arrives(*ids)
-        for worker in list(it.workers):
-            await worker.ends(worker.jobs[0], "deferred", "dead")
-        attempts = len(it.workers)
-        assert attempts == 2 and not it.living()
+        assert len(it.open("dead.example")) == 2
+        await it.finish(2, "deferred", "dead")
+        assert not it.living()
         await it.arrives(it.put(90, "x@live.example"))
-        await it.living("live.example")[0].ends(it.living("live.example")[0].jobs[0])
+        await it.finish()
         assert queue_id(90) not in it.queued()
         probes = 0
         while trio.current_time() < 3600:
             await trio.sleep(1)
-            for worker in it.living("dead.example"):
-                assert len(it.living("dead.example")) == 1
+            if it.open("dead.example"):
+                assert len(it.open("dead.example")) == 1
                 probes += 1
-                await worker.ends(worker.jobs[-1], "deferred", "dead")
+                await it.finish(1, "deferred", "dead")
         assert 4 <= probes <= 6  # after 60, 120, 240, ... seconds
         assert it.queued() == ids
 
@@ -456,15 +478,12 @@ async def test_a_destination_that_comes_back_gets_all_its_mail(
 ):
     async with world(pair, tmp_path) as it:
         await it.arrives(*[it.put(number) for number in range(120)])
-        for worker in list(it.workers):
-            await worker.ends(worker.jobs[0], "deferred", "dead")
+        await it.finish(2, "deferred", "dead")
         with trio.fail_after(7200):
             while it.queued():
                 await trio.sleep(1)
-                for worker in it.living():
-                    for job in list(worker.jobs):
-                        if job.queue_id in it.queued():
-                            await worker.ends(job)
+                while it.open():
+                    await it.finish()
 
 
 @both
@@ -477,8 +496,8 @@ async def test_mail_for_a_destination_that_stays_dead_ends_with_its_lifetime(
         async def be_dead() -> None:
             while True:
                 await trio.sleep(30)
-                for worker in it.living():
-                    await worker.ends(worker.jobs[-1], "deferred", "dead")
+                while it.open():
+                    await it.finish(1, "deferred", "dead")
 
         it.nursery.start_soon(be_dead)
         await trio.sleep(5 * DAY_S + 100)
@@ -494,11 +513,10 @@ async def test_mail_for_a_destination_that_stays_dead_ends_with_its_lifetime(
 async def test_retry_by_the_operator_forgives_the_dead(pair: Pair, tmp_path: Path):
     async with world(pair, tmp_path) as it:
         await it.arrives(*[it.put(number) for number in range(4)])
-        for worker in list(it.workers):
-            await worker.ends(worker.jobs[0], "deferred", "dead")
+        await it.finish(2, "deferred", "dead")
         assert not it.living()
         await it.operator("retry")
-        assert len(it.living()) == 2
+        assert len(it.open()) == 2
 
 
 # -- reports --------------------------------------------------------------------------------------
@@ -537,9 +555,7 @@ async def test_copies_go_to_the_postmaster_as_configured(pair: Pair, tmp_path: P
     config = {"copies": ("failed", "double"), "postmaster": "pm@example.org"}
     async with world(pair, tmp_path, **config) as it:
         await it.arrives(it.put(1), it.put(2, sender=""))
-        for worker in list(it.workers):
-            for job in list(worker.jobs):
-                await worker.ends(job, "failed")
+        await it.finish(2, "failed")
         told = sorted((each.queue_id, each.to) for each in it.reports)
         assert told == [
             (queue_id(1), "pm@example.org"), (queue_id(1), "x@example.org"),
@@ -585,8 +601,8 @@ async def test_a_delay_is_told_once_after_its_time(
         await it.arrives(name)
         with trio.move_on_after(3 * 3600):
             while True:
-                for worker in it.living():
-                    await worker.ends(worker.jobs[-1], "deferred", "alive")
+                while it.open():
+                    await it.finish(1, "deferred")
                 await trio.sleep(10)
         (report,) = it.reports
         assert report.kind == "delayed" and report.until_s == EPOCH_S + DAY_S

@@ -30,7 +30,9 @@ from faultinject.network.next_hop import NextHop
 from refmta.patterns.trust_partitioning import ChannelBroken
 from refmta.processes.channels import local_channels, socket_channels
 from refmta.roles.remote import content
+from refmta.roles.remote.conversation import LANES
 from refmta.roles.remote.jobs import Job
+from refmta.roles.remote.lane import Lane
 from refmta.stores.disk import PosixDisk
 from refmta.wire import dotstuff
 from refmta.wire.messages import Hurry, Relay, Relayed, RelayRecipient
@@ -52,23 +54,38 @@ def kinds(relayed: Relayed) -> list[str]:
 
 
 @both
-async def test_jobs_are_done_in_order_over_one_connection(pair: Pair) -> None:
+async def test_one_job_after_the_other_goes_over_one_connection(pair: Pair) -> None:
     async with world(pair=pair) as place:
         contents = []
         for number in range(10):
+            octets, text = letter(number)
+            contents.append(text)
+            relayed = await place.relay(number, octets, X)
+            assert (relayed.reference, relayed.destination) == (number, "alive")
+            assert kinds(relayed) == ["delivered"]
+        assert [each.content for each in place.hop.accepted] == contents
+        assert place.hop.seen.total() == 1
+    assert place.hop.commands[-1] == b"QUIT"
+
+
+@both
+async def test_jobs_at_once_go_over_as_many_connections_as_there_may_be(pair: Pair) -> None:
+    async with world(pair=pair) as place:
+        contents = []
+        for number in range(LANES + 5):
             octets, text = letter(number)
             contents.append(text)
             place.hand(number, octets, X)
         await place.channel.flush()
         answers: list[Relayed] = []
         with trio.fail_after(30):
-            while len(answers) < 10:
+            while len(answers) < LANES + 5:
                 answers += [each.message for each in await place.channel.receive()]  # type: ignore[misc]
-        assert [each.reference for each in answers] == list(range(10))
+        assert {each.reference for each in answers} == set(range(LANES + 5))
         assert {(each.destination, *kinds(each)) for each in answers} == {("alive", "delivered")}
-        assert [each.content for each in place.hop.accepted] == contents
-        assert place.hop.seen.total() == 1
-    assert place.hop.commands[-1] == b"QUIT"
+        await place.hop.wait_for(lambda: len(place.hop.accepted) == LANES + 5)
+        assert sorted(each.content for each in place.hop.accepted) == sorted(contents)
+        assert place.hop.seen.total() == LANES
 
 
 async def test_an_idle_connection_is_ended_and_made_anew(
@@ -306,14 +323,15 @@ async def test_a_connection_that_was_closed_meanwhile_costs_no_attempt() -> None
 @pytest.mark.parametrize("destination", ["[x", "a b", "x:99999"])
 async def test_a_destination_that_is_none(destination: str) -> None:
     async with world() as place:
-        place.conversation._destination = destination  # the border admits less than this
+        place.conversation.destination = destination  # the border admits less than this
         place.destination = destination
         relay = Relay(
             reference=1, queue_id=queue_id(1), destination=destination,
             recipients=(RelayRecipient(index=0, address=X[0]),),
         )  # fmt: skip
         handle = opened(letter(1)[0])
-        relayed = await place.conversation._relay(Job(relay, handle))
+        async with trio.open_nursery() as nursery:
+            relayed = await Lane(place.conversation, nursery).relay(Job(relay, handle))
         os.close(handle)
         assert kinds(relayed) == ["deferred"] and relayed.outcomes[0].enhanced == "4.3.5"
 
@@ -348,7 +366,7 @@ async def test_hurry_gives_back_what_nobody_was_promised(pair: Pair, how: str, n
         for number in range(3):
             place.hand(number, letter(number)[0], X)
         await place.channel.flush()
-        await place.hop.wait_for(lambda: place.hop.open == 1)
+        await place.hop.wait_for(lambda: place.hop.open == 3)
         if name != "silence-at-greeting":
             await place.hop.wait_for(lambda: len(place.hop.commands) > 1)
         await stop(place, how)
