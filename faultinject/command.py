@@ -24,6 +24,8 @@ from faultinject.target import Target, TargetError
 EX_FINDING, EX_USAGE, EX_UNREACHABLE = 1, 2, 3
 #: Each role is hit once in so many seconds, unless --hits says otherwise.
 SECONDS_PER_HIT = 6
+#: Columns in a pipe, where nothing is to be broken.
+WIDE = 200
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -135,7 +137,8 @@ def _tell(result: Result, known: dict[str, str], report: Path | None) -> None:
     if report is not None and str(report) == "-":
         click.echo(document)
         return
-    show.show(result, known, Console(highlight=False, markup=False))
+    width = None if sys.stdout.isatty() else WIDE
+    show.show(result, known, Console(highlight=False, markup=False, width=width))
     if report is not None:
         report.write_text(document + "\n", encoding="utf-8")
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -98,6 +98,14 @@ class Killer:
         missing = sum(max(0, wanted - self.hits[role]) for role in self.roles)
         return max(1, min(len(self.roles), math.ceil(missing * EVERY_S / max(left_s, EVERY_S))))
 
+    def strike_some(self, running: Sequence[Process], wanted: int, left_s: float) -> int:
+        """One moment's kills; returns how many.  Past the time (left_s < 0) only of the spared."""
+        spared = self.spared(wanted)
+        first = [each for each in running if each.role in spared]
+        hits = sum(bool(self.kill_one(first)) for _ in range(self.volley(wanted, left_s)))
+        # Killing others more often would not bring those that do not run now.
+        return hits or (left_s >= 0 and bool(self.kill_one(running)))
+
     async def rage(
         self, seconds: float, wanted: int, processes: Callable[[], Iterable[Process]]
     ) -> None:
@@ -107,8 +115,6 @@ class Killer:
         pause_s = EVERY_S
         while trio.current_time() + pause_s < (over_s if self.spared(wanted) else end_s):
             await trio.sleep(pause_s)
-            running = list(processes())
-            victims = self.volley(wanted, end_s - trio.current_time())
-            hits = [self.kill_one(running) for _ in range(victims)]
-            pause_s = EVERY_S if any(hits) else AGAIN_S
+            left_s = end_s - trio.current_time()
+            pause_s = EVERY_S if self.strike_some(list(processes()), wanted, left_s) else AGAIN_S
         await trio.sleep_until(end_s)  # at once, if that is past

@@ -12,7 +12,6 @@ from faultinject.storm import Result
 
 #: What must be none, whatever the target: shown even when it is.
 NEVER = ("lost", "altered", "misdelivered", "duplicate")
-EXAMPLES = 3
 
 
 def unknown(result: Result, known: dict[str, str]) -> list[Finding]:

@@ -47,7 +47,7 @@ QUEUE_BOUNDS = (
     Bounds(recipients=("ll",), resends=1, faults=1, patient=False),
     Bounds(recipients=("lr",), resends=1, faults=1, setbacks=1, followed=False),
     Bounds(recipients=("lr",), resends=1, faults=1, setbacks=1, null=True),
-    Bounds(recipients=("r",), resends=0, faults=2, setbacks=1, followed=False),
+    Bounds(recipients=("r",), resends=1, faults=2, setbacks=1, followed=False),
     Bounds(recipients=("r",), resends=0, faults=1, setbacks=2),
     Bounds(recipients=("r", "l"), resends=0, faults=1, followed=False),
     Bounds(recipients=("r", "l"), resends=0, faults=0, setbacks=2),

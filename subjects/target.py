@@ -100,7 +100,10 @@ class Refmta:
         }
 
     def unavailable(self) -> str | None:
-        done = subprocess.run([*self._command(), "--version"], capture_output=True, check=False)  # noqa: S603
+        try:
+            done = subprocess.run([*self._command(), "--version"], capture_output=True, check=False)  # noqa: S603
+        except OSError as error:
+            return f"{self.python}: {error.strerror}"
         return None if done.returncode == 0 else f"{self.python} finds no refmta"
 
     def install(self) -> None:

@@ -294,7 +294,7 @@ class Parent:
                 return number
             if not self._may_fork():
                 await self._until(self._has_room)
-            elif not await self._worth_waiting():
+            elif not await self._worth_waiting() and self._may_fork():  # things may have changed
                 self._fork()
 
     async def _worth_waiting(self) -> bool:

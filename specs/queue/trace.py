@@ -18,6 +18,7 @@
 |                   | targets                         | expanded: this many recipients are added   |
 | bounce.reported   | queue_id, report, recipients,   | `report` is the queue id of a report, now  |
 |                   | kind, to                        | durable, about so many of its recipients   |
+| qmgr.retried      | queue_id                        | the operator has the failed ones tried     |
 | qmgr.freed        | queue_id                        | the chunk is unlinked                      |
 | qmgr.set_aside    | queue_id                        | the chunk is damaged, and not in the queue |
 | qmgr.removed      | queue_id                        | the operator has dropped it                |
@@ -26,7 +27,7 @@
 | machine.crashed   |                                 | the machine was started again              |
 
 `recipients` is how many there are. An event is written *after* what it says has happened, except
-smtpd.replied and qmgr.dispatched, which are written before the octets go out.
+smtpd.replied, qmgr.dispatched and qmgr.retried, which are written before.
 
 What is refused, beside an order that makes no sense:
 - a recipient that is delivered to, and dispatched again without a mark, unless the agent or the
@@ -178,6 +179,12 @@ def _whole(state: Message, event: Event) -> Iterator[Message]:
                 yield replace(state, answered=True)
         case "bounce.reported" if state.listed:
             yield from _reported(state, event)
+        case "qmgr.retried" if state.listed:
+            again = [
+                (name, Try("pending", event.pid) if after.phase == "failed" else after)
+                for name, after in state.tries
+            ]
+            yield replace(state, tries=tuple(again))
 
 
 def _number(event: Event, name: str) -> int | None:
@@ -294,19 +301,14 @@ def _grown(state: Message, index: str, event: Event) -> int | None:
 def _tried(state: Message, before: Try, event: Event) -> Iterator[Try]:
     """What one recipient's event leads to, if it is allowed."""
     phase, own = before.phase, before.qmgr == event.pid
-    again = phase == "failed" or _is_open(
-        state, before, event.pid
-    )  # a failed one: the operator's retry
+    still = _is_open(state, before, event.pid)
+    in_hand = still or (phase == "dispatched" and own)
     match event.action:
-        case "qmgr.dispatched" if again:
+        case "qmgr.dispatched" if still:
             yield Try("dispatched", event.pid)
         case "local.delivered" | "remote.sent" if phase == "dispatched":
             yield Try("delivered", before.qmgr, event.role, event.pid)
-        case "qmgr.returned" if _is_open(state, before, event.pid) or (
-            phase == "dispatched" and own
-        ):
-            yield Try("pending", event.pid)
-        case "qmgr.deferred" if again or (phase == "dispatched" and own):
+        case "qmgr.returned" | "qmgr.deferred" if in_hand:
             yield Try("pending", event.pid)
         case "qmgr.marked":
             yield from _marked(state, before, event)
@@ -320,7 +322,7 @@ def _marked(state: Message, before: Try, event: Event) -> Iterator[Try]:
             yield Try("delivered and marked", event.pid, before.agent, before.pid)
         case "delivered" if still and _has_twin(state, event):
             yield Try("delivered and marked", event.pid)
-        case "failed" if still or phase == "failed" or (phase == "dispatched" and own):
+        case "failed" if still or (phase == "dispatched" and own):
             yield Try("failed", event.pid)
         case "reported" if state.phases("reported") < state.told or state.crashed:
             if _has_failed(state, before, event):

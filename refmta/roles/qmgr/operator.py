@@ -41,7 +41,7 @@ class Operator:
             return ""  # it was done, or set aside, as soon as it was looked at
         now_s = int(queue.wall())
         events: dict[str, delivery.Event] = {
-            "retry": delivery.Retried(tuple(range(len(active.state.recipients)))),
+            "retry": self._retried(active),
             "hold": delivery.Held(now_s),
             "release": delivery.Released(now_s),
             "remove": delivery.Removed(),
@@ -57,9 +57,15 @@ class Operator:
         return ""
 
     def _retry(self, active: Active) -> None:
-        """One that is in memory: also what has failed, unless its report is durable by now."""
-        self.queue.step(active, delivery.Retried(tuple(range(len(active.state.recipients)))))
+        """One that is in memory: also what has failed, unless somebody is being told of it."""
+        self.queue.step(active, self._retried(active))
         self.queue.advance(active)
+
+    def _retried(self, active: Active) -> delivery.Retried:
+        told = self.queue.reports.being_told(active)
+        return delivery.Retried(
+            tuple(n for n in range(len(active.state.recipients)) if n not in told)
+        )
 
     def _retry_all(self) -> str:
         queue = self.queue

@@ -182,7 +182,9 @@ class Queue:
         """
         if active.queue_id in self.forced:
             self.forced.discard(active.queue_id)
-            self.step(active, delivery.Retried(tuple(range(len(active.state.recipients)))))
+            told = self.reports.being_told(active)
+            every = range(len(active.state.recipients))
+            self.step(active, delivery.Retried(tuple(n for n in every if n not in told)))
             return
         now = self.wall()
         deferred = delivery.with_status(active.state, delivery.Status.DEFERRED)

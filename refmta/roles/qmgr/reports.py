@@ -38,6 +38,18 @@ class Account:
     told: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A report that could not be kept: when it is tried again, after which pause.
+
+    Who was told before is in the account, and is not told again.
+    """
+
+    when_s: float
+    pause_s: float
+    account: Account
+
+
 @dataclass(slots=True)
 class Reports:
     """Accounts under way by reference, and those that wait."""
@@ -46,12 +58,21 @@ class Reports:
     bounce: Channel | None = None
     waiting: deque[Account] = field(default_factory=deque)
     under_way: dict[int, Account] = field(default_factory=dict)
-    #: Queue id -> when a report that could not be kept is tried again, and after which pause.
-    troubled: dict[str, tuple[float, float]] = field(default_factory=dict)
+    #: Queue id -> what could not be told, to be tried again.
+    troubled: dict[str, Trouble] = field(default_factory=dict)
 
     def flying(self) -> bool:
         """Whether a report is being written."""
         return bool(self.under_way)
+
+    def being_told(self, active: Active) -> set[int]:
+        """Recipients of whom somebody hears now, or has heard while another has not."""
+        accounts = [each for each in self.under_way.values() if each.active is active]
+        accounts += [each for each in self.waiting if each.active is active and each.told]
+        trouble = self.troubled.get(active.queue_id)
+        if trouble is not None and trouble.account.told:
+            accounts.append(trouble.account)
+        return {index for each in accounts if each.kind == "failed" for index in each.indices}
 
     # -- what the queue asks ----------------------------------------------------------------------
 
@@ -76,14 +97,16 @@ class Reports:
         late = not active.state.warned and any(True for _ in self._late(active))
         if failed or (late and self._warning_s(active) <= self.queue.wall()):
             trouble = self.troubled.get(active.queue_id)
-            yield trouble[0] if trouble else self.queue.wall() + TROUBLE_S
+            yield trouble.when_s if trouble else self.queue.wall() + TROUBLE_S
         elif late:
             yield self._warning_s(active)
 
     def _later(self, active: Active) -> bool:
         """Whether it was in vain a moment ago, or too many wait."""
-        when_s, _ = self.troubled.get(active.queue_id, (0.0, 0.0))
-        return when_s > self.queue.wall() or len(self.waiting) >= WAITING
+        trouble = self.troubled.get(active.queue_id)
+        if trouble is not None and trouble.when_s > self.queue.wall():
+            return True
+        return len(self.waiting) >= WAITING
 
     def _warning_s(self, active: Active) -> float:
         delay_s = self.queue.config.delay_warning_s
@@ -100,6 +123,11 @@ class Reports:
         envelope = active.envelope
         tells = dsn.decide(kind, envelope.reverse_path, self._notify(), envelope.recipients)
         account = Account(active, kind, indices, deque(each.to for each in tells))
+        trouble = self.troubled.get(active.queue_id)
+        if trouble is not None and (trouble.account.kind, trouble.account.indices) == (
+            kind, indices,
+        ):  # fmt: skip
+            account.tells, account.told = trouble.account.tells, trouble.account.told
         if not account.tells:
             self._close(account)
             return not active.state.gone and self.begin(active)
@@ -206,9 +234,9 @@ class Reports:
         queue_id = account.active.queue_id
         self.queue.journal.error("report not kept", queue_id=queue_id, reason=text)
         # enqueue may be starting anew: soon again, then more rarely
-        _, pause_s = self.troubled.get(queue_id, (0.0, 0.0))
-        pause_s = min(TROUBLE_S, pause_s * 2 or 1.0)
-        self.troubled[queue_id] = (self.queue.wall() + pause_s, pause_s)
+        before = self.troubled.get(queue_id)
+        pause_s = min(TROUBLE_S, before.pause_s * 2 if before else 1.0)
+        self.troubled[queue_id] = Trouble(self.queue.wall() + pause_s, pause_s, account)
         account.active.reports -= 1
         self._go_on(account)
 

@@ -161,6 +161,36 @@ def test_as_many_are_killed_at_once_as_need_be(hits, left_s, victims):
     assert chooser.volley(5, left_s) == victims
 
 
+class Counting(Killer):
+    """Nobody dies; who would have is counted."""
+
+    def kill_one(self, processes):
+        victim = self.choose(processes)
+        if victim is None:
+            return ""
+        self.hits[victim.role] += 1
+        return victim.role
+
+
+@pytest.mark.parametrize(
+    ("kinds", "left_s", "struck"),
+    [
+        (("a", "b"), 10.0, {"b"}),  # a has its hits
+        (("a", "b"), 1.0, {"b"}),
+        (("a",), 10.0, {"a"}),  # b does not run now: as often as ever
+        (("a",), -1.0, set()),  # past the time b is waited for
+        (("a", "b"), -1.0, {"b"}),
+    ],
+)
+def test_whoever_lacks_hits_is_hit(kinds, left_s, struck):
+    counting = Counting(roles=("a", "b"), books=Books(), random=Random(1), now=lambda: 7.0)
+    counting.hits.update(a=5, c=5, d=5)
+    counting.choose(running(*"abcd"))  # they have been seen
+    before = Counter(counting.hits)
+    assert counting.strike_some(running(*kinds), 5, left_s) == (counting.hits - before).total()
+    assert set(counting.hits - before) == struck
+
+
 async def test_kills_come_again_and_again(autojump_clock):
     chooser = killer("a", "b")
     chooser.kinds = chooser.hits  # counted by hand: nobody dies here

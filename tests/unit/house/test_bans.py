@@ -21,7 +21,11 @@ BANS = [
     ("marshal", (), "wire.messages"),
     ("multiprocessing", (), "the spawner"),
     ("asyncio", (), "trio"),
-    ("subprocess", ("refmta/cli/demo.py", "specs/kernel/proofs.py"), "the spawner"),
+    (
+        "subprocess",
+        ("refmta/cli/stage.py", "specs/kernel/proofs.py", "subjects/target.py"),
+        "the spawner",
+    ),
     ("os.fork", ("refmta/processes/spawner.py", "refmta/processes/pool.py"), "the spawner"),
     ("os.execv", ("refmta/architectures/launch.py",), "the spawner"),
     ("os.execve", ("refmta/processes/spawner.py",), "the spawner"),
@@ -36,7 +40,11 @@ BANS = [
     ("os.pread", ("refmta/stores/disk.py", "refmta/processes/supervisor.py"), "stores.disk"),
     ("os.unlink", ("refmta/stores/disk.py",), "stores.disk"),
     ("os.ftruncate", ("refmta/stores/disk.py",), "stores.disk"),
-    ("time.sleep", ("refmta/processes/spawner.py", "refmta/cli/demo.py"), "trio's clock"),
+    (
+        "time.sleep",
+        ("refmta/processes/spawner.py", "refmta/cli/stage.py", "subjects/target.py"),
+        "trio's clock",
+    ),
     ("print", (), "click.echo in cli, the journal elsewhere"),
     ("input", (), "options"),
 ]

@@ -105,7 +105,8 @@ class World:
     workers: list[Worker] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     bounce: Channel | None = None
-    keeps: bool = True
+    #: Whether reports are kept; or the only address whose reports are; None: no answer.
+    keeps: bool | str | None = True
     away: bool = False
     channels: list[Channel] = field(default_factory=list)
     said: list[Message] = field(default_factory=list)
@@ -206,7 +207,9 @@ class World:
                         os.close(each)
                     assert isinstance(item.message, Report)
                     self.reports.append(item.message)
-                    kept = REPORT_ID if self.keeps else ""
+                    if self.keeps is None:
+                        continue
+                    kept = REPORT_ID if self.keeps is True or item.message.to == self.keeps else ""
                     channel.post(
                         Reported(reference=item.message.reference, queue_id=kept, text="full")
                     )
@@ -590,6 +593,35 @@ async def test_a_report_that_cannot_be_kept_is_tried_again(
         it.keeps = True
         await trio.sleep(120)
         assert len(it.reports) == 2 and it.queued() == []
+
+
+@both
+async def test_whoever_was_told_is_not_told_again_when_the_copy_fails(
+    pair: Pair, tmp_path: Path, autojump_clock: trio.testing.MockClock
+):
+    config = {"copies": ("failed",), "postmaster": "pm@example.org"}
+    async with world(pair, tmp_path, **config) as it:
+        it.keeps = "x@example.org"
+        await it.arrives(it.put(1))
+        await it.finish(1, "failed")
+        assert [each.to for each in it.reports] == ["x@example.org", "pm@example.org"]
+        it.keeps = True
+        await trio.sleep(60)
+        assert [each.to for each in it.reports][2:] == ["pm@example.org"]
+        assert it.queued() == []
+
+
+@both
+async def test_what_somebody_is_being_told_of_is_not_retried(pair: Pair, tmp_path: Path):
+    async with world(pair, tmp_path) as it:
+        it.keeps = None
+        name = it.put(1)
+        await it.arrives(name)
+        await it.finish(1, "failed")
+        assert len(it.reports) == 1
+        await it.operator("retry", name)
+        await it.operator("retry")
+        assert it.open() == [] and len(it.reports) == 1
 
 
 @both

@@ -9,6 +9,7 @@ import pytest
 
 from specs.kernel.control import Control, run_control
 from specs.kernel.explore import explore, name_of
+from specs.queue.actions import actions
 from specs.queue.controls import controls
 from specs.queue.disk import (
     DELIVERED_NOT_MARKED,
@@ -18,7 +19,7 @@ from specs.queue.disk import (
     REPORT_REFUSED,
 )
 from specs.queue.invariants import invariants
-from specs.queue.spec import actions, next_states, queue_spec, start
+from specs.queue.spec import next_states, queue_spec, start
 from specs.queue.states import Bounds, Mail, State, canonical
 
 SMALL = [
