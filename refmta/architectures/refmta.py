@@ -21,9 +21,7 @@ REFMTA = Architecture(
         CompartmentRow(name="local", roles=("local",), per_user=True, ends_with="qmgr"),
         CompartmentRow(name="smtpd", roles=("smtpd",), pooled=True, listener=True),
         CompartmentRow(name="bounce", roles=("bounce",), lazy=True, ends_with="qmgr"),
-        CompartmentRow(
-            name="remote", roles=("remote",), pooled=True, lazy=True, ends_with="qmgr"
-        ),
+        CompartmentRow(name="remote", roles=("remote",), pooled=True, lazy=True, ends_with="qmgr"),
     ),
     talks=(
         talk("smtpd", "enqueue"),

@@ -119,9 +119,7 @@ class Bounce:
             self.journal.warning(
                 "not reported", queue_id=report.queue_id, to=report.to, reason=text
             )
-        answer = Reported(
-            reference=report.reference, queue_id=queue_id, text=text, damaged=damaged
-        )
+        answer = Reported(reference=report.reference, queue_id=queue_id, text=text, damaged=damaged)
         channel.post(answer)
         await channel.flush()
 

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 from collections.abc import Callable
@@ -145,7 +144,3 @@ def lay_down(snapshot: Snapshot, root: Path) -> None:
 def empty(*directories: str) -> Snapshot:
     """A disk on which only these directories are."""
     return Snapshot((), (), (), frozenset({"", *directories}))
-
-
-def is_missing(error: OSError) -> bool:
-    return error.errno == errno.ENOENT

@@ -14,9 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from refinement.machines import breaks, hold, made, walk
 
 from refmta.protocol import destinations
+from specs.kernel.control import run_control
 from specs.kernel.mutant import hits, mutate
 from specs.schedule.rules import Limits
-from subjects.schedule import MUTANTS, NAMES, SMALL, Beside, DisagreementError
+from subjects.schedule import MUTANTS, NAMES, SMALL, Beside, DisagreementError, controls
 
 CHANCE = st.sampled_from([0.0, 0.25, 0.5, 0.999])
 #: Seconds: within a pause, at the very end of the shortest, beyond the longest.
@@ -110,3 +111,9 @@ def test_a_walk_finds_the_mutant_by_the_named_invariant(name, invariant, old, ne
     module = mutate(destinations.__name__, [(old, new)])
     assert breaks(made(Turns, module=module), invariant, examples=600, steps=50)
     assert hits(module)
+
+
+@pytest.mark.parametrize("control", controls(), ids=lambda each: each.name)
+def test_seeded_walks_find_it_as_well(control):
+    result = run_control(control)
+    assert result.counts, result.reason
