@@ -23,6 +23,7 @@ from typing import Any
 import specs.persistence.controls
 import specs.queue.controls
 import specs.queue.trace_controls
+import specs.schedule.controls
 from specs.kernel.control import Control, ControlResult, run_control
 from specs.kernel.explore import Exploration, explore
 from specs.kernel.proofs import Proof, ProofRun, prove
@@ -32,6 +33,8 @@ from specs.persistence.protocols import CommitStore
 from specs.persistence.workloads import WORKLOADS
 from specs.queue.spec import queue_spec
 from specs.queue.states import Bounds
+from specs.schedule.spec import schedule_spec
+from specs.schedule.states import EXPLORED
 from specs.smtp_client.spec import Bounds as ClientBounds
 from specs.smtp_client.spec import client_spec
 from specs.smtp_client.transcript import Client
@@ -118,7 +121,7 @@ class Subjects:
         clients = ["smtp_client"] if self.clients else []
         return list(
             dict.fromkeys(
-                ["queue", "persistence", *clients, *self.proofs, *heads, *self.unavailable]
+                ["queue", "schedule", "persistence", *clients, *self.proofs, *heads, *self.unavailable]
             )
         )
 
@@ -134,6 +137,7 @@ def subjects() -> Subjects:
             *specs.queue.controls.controls(),
             *specs.queue.trace_controls.controls(),
             *specs.persistence.controls.controls(),
+            *specs.schedule.controls.controls(),
         ]
     )
     for point in _registered(STORES):
@@ -183,6 +187,8 @@ def _section(found: Subjects, name: str, proving: Future[ProofRun] | None) -> Se
     section = Section(name, unavailable=list(found.unavailable.get(name, ())))
     if name == "queue":
         section.explorations += [explore(queue_spec(bounds)) for bounds in QUEUE_BOUNDS]
+    if name == "schedule":
+        section.explorations += [explore(schedule_spec(each)) for each in EXPLORED]
     if name == "persistence":
         for store in found.stores:
             section.enumerations += examine_all(store, MODELS, WORKLOADS)

@@ -14,6 +14,8 @@ ledger: the only judge of what was delivered. Places and their weather:
 A kill ends the role and all its agents at one moment; the next life begins on the same directory,
 and enqueue names every chunk that is there. A power cut takes marks back as well (any last ones:
 they are never synced), and brings freed chunks back as they were, their marks lost.
+
+Longer than most files: all who live here see the same weather and write into the same ledger.
 """
 
 from __future__ import annotations
@@ -94,16 +96,18 @@ class Town:
             say=self.hear, call=self.call,
         )  # fmt: skip
         self.over = trio.Event()
-        async with trio.open_nursery() as self.nursery:
-            self.nursery.start_soon(self._run_role)
-            self.enqueue = self.link("enqueue")
-            self.nursery.start_soon(self.resolve, self.link("resolve"))
-            self.nursery.start_soon(self.report, self.link("bounce"))
-            await self.announce(*self.queued())
-            task_status.started()
-        for each in self.channels:
-            each.close()
-        close_below(self.spool)
+        try:
+            async with trio.open_nursery() as self.nursery:
+                self.nursery.start_soon(self._run_role)
+                self.enqueue = self.link("enqueue")
+                self.nursery.start_soon(self.resolve, self.link("resolve"))
+                self.nursery.start_soon(self.report, self.link("bounce"))
+                await self.announce(*self.queued())
+                task_status.started()
+        finally:
+            for each in self.channels:
+                each.close()
+            close_below(self.spool)
         self.over.set()
 
     async def _run_role(self) -> None:
