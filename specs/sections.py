@@ -119,11 +119,8 @@ class Subjects:
         """Of all sections, in the order in which they run."""
         heads = [section_of(control) for control in self.controls]
         clients = ["smtp_client"] if self.clients else []
-        return list(
-            dict.fromkeys(
-                ["queue", "schedule", "persistence", *clients, *self.proofs, *heads, *self.unavailable]
-            )
-        )
+        own = ["queue", "schedule", "persistence", *clients]
+        return list(dict.fromkeys([*own, *self.proofs, *heads, *self.unavailable]))
 
 
 def section_of(control: Control) -> str:

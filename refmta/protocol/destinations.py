@@ -199,7 +199,10 @@ class Destinations:
             for destination in map(self.of, self._round)
         )
 
-    @property
-    def contended(self) -> bool:
-        """Whether somebody waits for a place."""
-        return bool(self._round)
+    def contended(self, now_s: float) -> bool:
+        """Whether somebody would start a session if one place more were free."""
+        free = self.limits.total - self.busy
+        return any(
+            destination.busy == free and may_start(destination, now_s)
+            for destination in map(self.of, self._round)
+        )

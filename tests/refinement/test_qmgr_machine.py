@@ -125,7 +125,7 @@ AT_THE_LAST_MOMENT: list[Event] = [
     ("mail", ("y@two.example",) * 3 + ("y@one.example",), {"each": True}),
 ]
 #: A socket carries at once what is written to it.
-TWO_PLACES = CONFIG | {"remote_workers": 2, "carrier": socket_channels}
+THREE_PLACES = CONFIG | {"remote_workers": 3, "carrier": socket_channels}
 
 
 #: A session ends while another channel is written to (the in-process carrier yields there).
@@ -147,7 +147,7 @@ def test_a_newcomer_waits_for_one_turn():
 
 
 def test_nothing_is_handed_to_a_session_that_was_told_to_end():
-    assert broken_in(qmgr, AT_THE_LAST_MOMENT, **TWO_PLACES) == ""
+    assert broken_in(qmgr, AT_THE_LAST_MOMENT, **THREE_PLACES) == ""
 
 
 def test_a_week_of_retries():
@@ -249,4 +249,4 @@ def test_a_job_for_a_session_that_was_told_to_end_is_caught():
         "not (session.over or session.scope.cancel_called)",
         "not (session.over and __mutant_ran__())",
     )
-    assert broken_in(role, AT_THE_LAST_MOMENT, **TWO_PLACES) == "duplicates_only_in_windows"
+    assert broken_in(role, AT_THE_LAST_MOMENT, **THREE_PLACES) == "duplicates_only_in_windows"

@@ -72,7 +72,8 @@ class Queue:
     reports: Reports = field(init=False)
     local_plan: schedule.Schedule = field(init=False)
     remote_plan: schedule.Schedule = field(init=False)
-    _dirty: set[Channel] = field(default_factory=set)
+    #: Channels to be flushed, in order: what happens must not depend on where objects lie.
+    _dirty: dict[Channel, None] = field(default_factory=dict)
     _reference: int = 0
     _serial: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -93,7 +94,7 @@ class Queue:
     def post(self, channel: Channel, message: Message, *descriptors: int) -> None:
         """Say something; it is written when this wake-up is over."""
         channel.post(message, *descriptors)
-        self._dirty.add(channel)
+        self._dirty[channel] = None
 
     def reference(self) -> int:
         """A fresh number for a question or a job."""
@@ -102,15 +103,15 @@ class Queue:
 
     async def flush(self) -> None:
         """One write per channel.  A broken one shows where it is read."""
-        dirty, self._dirty = self._dirty, set()
+        dirty, self._dirty = self._dirty, {}
         try:
             for channel in list(dirty):
                 with contextlib.suppress(ChannelBroken):
                     await channel.flush()
-                dirty.discard(channel)
+                del dirty[channel]
         finally:
             if dirty:  # cancelled, as a session that has to end: `keep_time` writes the rest
-                self._dirty |= dirty
+                self._dirty = {**dirty, **self._dirty}
                 self.rescheduled.set()
 
     # -- into memory ------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ class Relays:
             self._fill(self._widen(name, hop), hop)
             if hop.backlog:
                 self.books.wants(name)
-        if self.books.contended:
+        if self.books.contended(now_s):
             self._make_room()
 
     def _widen(self, name: str, hop: Hop) -> Session:
