@@ -90,7 +90,7 @@ class Days(RuleBasedStateMachine):
 
 
 def test_days_of_bad_weather():
-    walk(Days, examples=60, steps=15)
+    walk(Days, examples=600, steps=15)
 
 
 class Hogs(Days):
@@ -207,7 +207,7 @@ MUTANTS = {
 def test_a_walk_finds_the_mutant_by_the_named_invariant(name):
     invariant, module, old, new = MUTANTS[name]
     role, changed = role_with(module, old, new)
-    assert breaks(made(Days, role=role), invariant, examples=60, steps=15)
+    assert breaks(made(Days, role=role), invariant, examples=600, steps=15)
     assert hits(changed)
 
 

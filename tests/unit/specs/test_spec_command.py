@@ -14,6 +14,7 @@ from rich.console import Console
 
 import specs.persistence.controls
 import specs.queue.controls
+import specs.schedule.controls
 from specs import sections
 from specs.command import main
 from specs.kernel.control import Control, Verdict
@@ -84,9 +85,10 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
         lambda group: [EntryPoint(name, value, g) for g, name, value in found if g == group],
     )
     monkeypatch.setattr(sections, "QUEUE_BOUNDS", (Bounds(recipients=("l",), resends=1, faults=1),))
+    monkeypatch.setattr(sections, "EXPLORED", sections.EXPLORED[1:2])  # the smallest
     monkeypatch.setattr(sections, "MODELS", (P3_ATOMIC,))
     monkeypatch.setattr(sections, "WORKLOADS", (ONE,))
-    for own in (specs.queue.controls, specs.persistence.controls):
+    for own in (specs.queue.controls, specs.schedule.controls, specs.persistence.controls):
         few = own.controls()[:2]  # all of them have tests of their own
         monkeypatch.setattr(own, "controls", lambda few=few: few)
     return found
@@ -106,14 +108,14 @@ def test_all_that_holds_is_exit_0(registered: list[tuple[str, str, str]]) -> Non
     assert "machine.crashed | " in out
     assert "certified | one message in three writes | P3 atomic" in out
     assert "mark before delivery | refused by marks_after_delivery | counts" in out
-    assert "2 spec(s), 0 finding(s)" in out
+    assert "3 spec(s), 0 finding(s)" in out
 
 
 def test_no_such_spec_is_exit_2(registered: list[tuple[str, str, str]]) -> None:
     code, out, err = run("queues")
     assert code == 2
     assert out == ""
-    assert "no such spec: queues (there are: queue, persistence)" in err
+    assert "no such spec: queues (there are: queue, schedule, persistence)" in err
 
 
 def test_only_what_is_named_runs(registered: list[tuple[str, str, str]]) -> None:
@@ -138,7 +140,7 @@ def test_json(registered: list[tuple[str, str, str]]) -> None:
     assert code == 1
     report = json.loads(out)
     by_name = {section["name"]: section for section in report["specs"]}
-    assert list(by_name) == ["queue", "persistence", "smtp"]
+    assert list(by_name) == ["queue", "schedule", "persistence", "smtp"]
     assert report["findings"] == len(by_name["persistence"]["findings"]) > 0
     assert all(by_name["queue"]["explorations"][0]["invariants"].values())
     assert by_name["smtp"]["controls"][0]["counts"] is True
@@ -192,7 +194,7 @@ def test_a_spec_that_is_violated_prints_its_counterexample() -> None:
 def test_list_names_the_specs(registered: list[tuple[str, str, str]]) -> None:
     registered.append((sections.PROOFS, "wire", "somewhere.proofs"))
     code, out, _ = run("--list")
-    assert (code, out.split()) == (0, ["queue", "persistence", "wire"])
+    assert (code, out.split()) == (0, ["queue", "schedule", "persistence", "wire"])
 
 
 # ---- proofs ---------------------------------------------------------------------------------
@@ -236,4 +238,6 @@ def test_a_module_that_is_not_there_is_a_finding() -> None:
 
 def test_the_specs_bring_their_own_controls(registered: list[tuple[str, str, str]]) -> None:
     found = sections.subjects()
-    assert {sections.section_of(control) for control in found.controls} == {"queue", "persistence"}
+    assert {sections.section_of(control) for control in found.controls} == {
+        "queue", "schedule", "persistence",
+    }  # fmt: skip
