@@ -90,7 +90,7 @@ class Days(RuleBasedStateMachine):
 
 
 def test_days_of_bad_weather():
-    walk(Days, examples=600, steps=15)
+    walk(Days, examples=60, steps=15)
 
 
 class Hogs(Days):
