@@ -176,13 +176,6 @@ MUTANTS = {
         "            heapq.heappush(self.due, (when_s, queue_id))\n",
         "            __mutant_ran__()\n",
     ),
-    "freed at the first failure": (
-        "nothing_lost", QUEUE,
-        "                    pass  # `rest` reads",
-        "                    if isinstance(effect, delivery.Undeliverable) and __mutant_ran__():\n"
-        "                        self.disk.unlink(chunks.chunk_path(queue_id))\n"
-        "                    # `rest` reads",
-    ),
     "an outcome frame lost": (
         "duplicates_only_in_windows", RELAYS,
         "            outcome = outcomes.get(index)\n",
@@ -230,6 +223,24 @@ def test_a_mark_before_delivery_is_caught():
         "                chunks.append_marks(self.disk, active.queue_id, active.end, early)\n",
     )
     assert broken_in(role, CUT_IN_THE_MIDDLE, **CONFIG) == "marks_after_delivery"
+    assert hits(changed)
+
+
+def test_a_chunk_that_is_freed_at_the_first_failure_is_caught():
+    role, changed = role_with(
+        QUEUE,
+        "                    pass  # `rest` reads",
+        "                    if isinstance(effect, delivery.Undeliverable) and __mutant_ran__():\n"
+        "                        self.disk.unlink(chunks.chunk_path(queue_id))\n"
+        "                    # `rest` reads",
+    )
+    failed: list[Event] = [
+        ("weather", ("one.example", "fails"), {}),
+        ("mail", ("x@one.example",), {}),
+        ("wait", (DAY_S / 4,), {}),
+    ]
+    assert broken_in(qmgr, failed, **CONFIG) == ""
+    assert broken_in(role, failed, **CONFIG) == "nothing_lost"
     assert hits(changed)
 
 

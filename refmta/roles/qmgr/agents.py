@@ -6,7 +6,6 @@ duplicates); after `LOSSES` agents a message is deferred instead, since it may b
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -146,8 +145,7 @@ class Agents:
         try:
             descriptor = self.queue.descriptor(active)
         except OSError as error:
-            self.queue.settle(active, index, "deferred", "4.3.0", os.strerror(error.errno or 0))
-            self.queue.rest(active)
+            self.queue.refuse(active, (index,), error)
             return
         reference = self.queue.reference()
         agent.flying[reference] = (active, index)

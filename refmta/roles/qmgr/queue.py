@@ -74,6 +74,7 @@ class Queue:
     remote_plan: schedule.Schedule = field(init=False)
     #: Channels to be flushed, in order: what happens must not depend on where objects lie.
     _dirty: dict[Channel, None] = field(default_factory=dict)
+    _refused: list[tuple[Active, tuple[int, ...], str]] = field(default_factory=list)
     _reference: int = 0
     _serial: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -131,12 +132,14 @@ class Queue:
 
     async def proceed(self) -> None:
         """Load what there is room for, and write out what this wake-up has caused."""
+        self._defer_refused()
         for _ in range(LOADED_AT_ONCE):
             if not (self.incoming and self.room() and not self.draining):
                 break
             self.load(self.incoming.popleft())
         else:
             self.rescheduled.set()  # more to load: `keep_time` goes on, after the others
+        self._defer_refused()
         await self.flush()
 
     def room(self) -> int:
@@ -373,6 +376,19 @@ class Queue:
         if active.descriptor >= 0:
             self.disk.close(active.descriptor)
             active.descriptor = -1
+
+    def refuse(self, active: Active, indices: Iterable[int], error: OSError) -> None:
+        """A chunk that can't be opened (no descriptor is left, perhaps): these are deferred, when
+        this wake-up is over.  Not at once: whoever hands it over is in the midst of its recipients.
+        """
+        self._refused.append((active, tuple(indices), os.strerror(error.errno or 0)))
+
+    def _defer_refused(self) -> None:
+        refused, self._refused = self._refused, []
+        for active, indices, text in refused:
+            for index in indices:
+                self.settle(active, index, "deferred", "4.3.0", text)
+            self.rest(active)
 
     # -- time -------------------------------------------------------------------------------------
 

@@ -15,7 +15,6 @@ go when its pause is over is the probe.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -218,9 +217,7 @@ class Relays:
         try:
             descriptor = queue.descriptor(active)
         except OSError as error:
-            for index in indices:
-                queue.settle(active, index, "deferred", "4.3.0", os.strerror(error.errno or 0))
-            queue.rest(active)
+            queue.refuse(active, indices, error)
             return
         reference = queue.reference()
         session.flying[reference] = (active, indices)

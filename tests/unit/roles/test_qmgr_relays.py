@@ -4,6 +4,7 @@ with workers and a bounce role of the test.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
 from refmta.processes.channels import local_channels, socket_channels
 from refmta.roles import qmgr
 from refmta.roles.qmgr import Slice, relays
+from refmta.stores.disk import PosixDisk
 from refmta.wire.envelope import Envelope, encode_chunk
 from refmta.wire.messages import (
     Arrived,
@@ -446,6 +448,36 @@ async def test_draining_hurries_workers_and_waits_for_their_answer(pair: Pair, t
         assert worker.hurried
         await worker.ends(worker.jobs[0], "returned")
         assert it.queued() == [name] and len(worker.jobs) == 1
+
+
+@both
+async def test_without_descriptors_everything_is_deferred_and_comes_back(
+    pair: Pair, tmp_path: Path, autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    """The first hand-over fails; those to other destinations go on, and nobody is handed over twice."""
+    calls = 0
+
+    def open_read(self: PosixDisk, path: str) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(errno.EMFILE, "too many open files")
+        return real(self, path)
+
+    real = PosixDisk.open_read
+    monkeypatch.setattr(PosixDisk, "open_read", open_read)
+    async with world(pair, tmp_path) as it:
+        await it.arrives(it.put(1, "a@one.example", "b@two.example", "c@three.example"))
+        deferred = [each for each in it.trace if each[0] == "qmgr.deferred"]
+        assert [each[1]["recipient"] for each in deferred] == ["a@one.example"]
+        with trio.fail_after(3600):
+            while it.queued():
+                await trio.sleep(1)
+                while any(each.open for each in it.living()):
+                    await it.finish()
+        sent = [job.recipients[0].address for each in it.workers for job in each.jobs]
+        assert sorted(sent) == ["a@one.example", "b@two.example", "c@three.example"]
 
 
 # -- dead destinations ----------------------------------------------------------------------------
