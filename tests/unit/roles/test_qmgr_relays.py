@@ -455,7 +455,7 @@ async def test_without_descriptors_everything_is_deferred_and_comes_back(
     pair: Pair, tmp_path: Path, autojump_clock: trio.testing.MockClock,
     monkeypatch: pytest.MonkeyPatch,
 ):  # fmt: skip
-    """The first hand-over fails; those to other destinations go on, and nobody is handed over twice."""
+    """The first hand-over fails; the others go on, and nobody is handed over twice."""
     calls = 0
 
     def open_read(self: PosixDisk, path: str) -> int:
