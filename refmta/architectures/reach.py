@@ -18,6 +18,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+#: How directories of installed packages are called.
+INSTALLED = ("site-packages", "dist-packages")
+
 _CLONE_NEWNS = 0x00020000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT = 1, 2, 4, 32
 _MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
@@ -25,9 +28,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def program_paths() -> list[Path]:
-    """What a compartment must be able to read: interpreter, environment, our packages."""
+    """What a compartment must be able to read: interpreter, environment, all installed packages
+    (an environment may refer to those of another one), and ours.
+    """
     here = Path(__file__).resolve().parents[2]
-    return sorted({Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), here})
+    installed = {Path(each).resolve() for each in sys.path if Path(each).name in INSTALLED}
+    return sorted({Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), here, *installed})
 
 
 def closed_directory(path: Path) -> Path | None:
