@@ -169,7 +169,8 @@ class Relays:
     def _widen(self, name: str, hop: Hop) -> Session:
         """One lane more, in a session that bears it or in a new one."""
         for session in hop.sessions:
-            if session.lanes < LANES and session.jobs < JOBS and not session.over:
+            ending = session.over or session.scope.cancel_called
+            if session.lanes < LANES and session.jobs < JOBS and not ending:
                 session.lanes += 1
                 return session
         session = Session(name, self.call("remote"))
