@@ -26,7 +26,7 @@ import specs.queue.trace_controls
 import specs.schedule.controls
 from specs.kernel.control import Control, ControlResult, run_control
 from specs.kernel.explore import Exploration, explore
-from specs.kernel.proofs import Proof, ProofRun, prove
+from specs.kernel.proofs import ProofRun, prove
 from specs.persistence.enumerate import Report, examine_all
 from specs.persistence.models import MODELS
 from specs.persistence.protocols import CommitStore
@@ -93,14 +93,6 @@ class Section:
             for control in self.controls
             if not control.counts
         ]
-        return found
-
-    @property
-    def proofs_by_verdict(self) -> dict[str, list[Proof]]:
-        found: dict[str, list[Proof]] = {}
-        for run in self.proofs:
-            for proof in run.proofs:
-                found.setdefault(proof.verdict, []).append(proof)
         return found
 
 

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import pwd
-import shutil
 import socket
 import stat
 import sys
@@ -202,8 +201,3 @@ def memory_file(name: str, octets: bytes) -> int:
         file.write(octets)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
-
-
-def free_octets(path: Path) -> int:
-    """Free space where a path lies."""
-    return shutil.disk_usage(path).free

@@ -78,7 +78,6 @@ class Spawner:
         self._reserved = [range(low, high) for low, high in manifest["reserved"]]
         self._rootless: bool = manifest["rootless"]
         self._inherited = inherited
-        self._children: Children | None = None
         self._stopping = False
 
     def run(self) -> int:
@@ -95,7 +94,7 @@ class Spawner:
 
     def _generation(self) -> int:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        children = self._children = Children(ours, self.start)
+        children = Children(ours, self.start)
         pid = self._fork(SUPERVISOR, self._identity(SUPERVISOR, ""), [theirs.fileno()])
         theirs.close()
         for number in (signal.SIGTERM, signal.SIGINT):

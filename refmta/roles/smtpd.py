@@ -281,7 +281,6 @@ class Conversation:
             client=self.client,
             helo=body.helo,
             protocol="ESMTP" if body.extended else "SMTP",
-            eight_bit=body.body == "8BITMIME",
         )
 
     def _address(self, mailbox: Mailbox) -> str:

@@ -190,7 +190,7 @@ class Reader:
 
     __slots__ = (
         "_buffer", "_content", "_digest", "_fields", "_offset", "_previous", "_recipients",
-        "_skip", "_verify",
+        "_verify",
     )  # fmt: skip
 
     def __init__(self, *, verify: bool = True) -> None:
@@ -199,7 +199,6 @@ class Reader:
         self._buffer = b""
         self._offset = 0  # of the buffer's first octet in the chunk
         self._previous = b""
-        self._skip = 0
         self._fields: dict[bytes, bytes] = {}
         self._recipients: list[bytes] = []
         self._content: list[Extent] = []

@@ -144,7 +144,6 @@ class Submit(Message, tag="submit", frozen=True):
     helo: Annotated[str, msgspec.Meta(max_length=512)]
     #: "local": made here, by the bounce role.
     protocol: Literal["SMTP", "ESMTP", "local"]
-    eight_bit: bool = False
 
 
 class Finish(Message, tag="finish", frozen=True):
