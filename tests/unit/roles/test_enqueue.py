@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+from noting_disk import NotingDisk
 
 from refmta.journal import journal
 from refmta.patterns.compartmentalization import Context, Linked
@@ -24,7 +25,6 @@ from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
 from refmta.processes.channels import local_channels, socket_channels
 from refmta.roles import enqueue
 from refmta.roles.enqueue import Enqueue, Slice
-from refmta.stores.disk import PosixDisk
 from refmta.wire.envelope import Envelope, decode_chunk, encode_chunk
 from refmta.wire.messages import Abandon, Arrived, Finish, Kept, Refused, Submit
 
@@ -42,48 +42,10 @@ def submit(**changes: Any) -> Submit:
     return Submit(**fields)
 
 
-class Disk(PosixDisk):
-    """The real one, which takes notes, and fails where it is told to."""
+class Disk(NotingDisk):
+    """On a disk that is full, half of a write gets through."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.done: list[str] = []
-        #: (operation, how many of them succeed first) -> error number
-        self.failing: dict[str, tuple[int, int]] = {}
-
-    def fail(self, operation: str, number: int, *, after: int = 0) -> None:
-        self.failing[operation] = (after, number)
-
-    def _note(self, operation: str) -> None:
-        self.done.append(operation)
-        after, number = self.failing.get(operation, (-1, 0))
-        if after == 0:
-            del self.failing[operation]
-            raise OSError(number, os.strerror(number))
-        if after > 0:
-            self.failing[operation] = (after - 1, number)
-
-    def create(self, path: str, mode: int = 0o600) -> int:
-        self._note("create")
-        return super().create(path, mode)
-
-    def write(self, handle: int, data: bytes) -> None:
-        if "write" in self.failing:  # half of it gets through, as on a disk that is full
-            super().write(handle, data[: len(data) // 2])
-        self._note("write")
-        super().write(handle, data)
-
-    def sync(self, handle: int) -> None:
-        self._note("sync")
-        super().sync(handle)
-
-    def sync_dir(self, path: str) -> None:
-        self._note("sync_dir")
-        super().sync_dir(path)
-
-    def unlink(self, path: str) -> None:
-        self._note("unlink")
-        super().unlink(path)
+    torn_writes = True
 
 
 @dataclass

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import trio
+from noting_disk import NotingDisk
 
 from refmta.journal import journal
 from refmta.patterns.trust_partitioning import Channel, border
 from refmta.processes.channels import local_channels, socket_channels
 from refmta.roles.local import SMALL_OCTETS, Local, Slice
-from refmta.stores.disk import PosixDisk
 from refmta.wire.envelope import Envelope, encode_chunk
 from refmta.wire.messages import Deliver, Outcome
 
@@ -41,53 +41,12 @@ def chunk(number: int, octets: int = 100) -> tuple[bytes, bytes]:
     return encode_chunk(envelope, blocks), content
 
 
-class Disk(PosixDisk):
-    """The real one, which takes notes, and fails where it is told to."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.done: list[str] = []
-        self.failing: dict[str, tuple[int, int]] = {}
-
-    def fail(self, operation: str, number: int, *, after: int = 0) -> None:
-        self.failing[operation] = (after, number)
-
-    def _note(self, operation: str) -> None:
-        self.done.append(operation)
-        after, number = self.failing.get(operation, (-1, 0))
-        if after == 0:
-            del self.failing[operation]
-            raise OSError(number, os.strerror(number))
-        if after > 0:
-            self.failing[operation] = (after - 1, number)
-
-    def create(self, path: str, mode: int = 0o600) -> int:
-        self._note("create")
-        return super().create(path, mode)
-
-    def write(self, handle: int, data: bytes) -> None:
-        self._note("write")
-        super().write(handle, data)
-
-    def sync(self, handle: int) -> None:
-        self._note("sync")
-        super().sync(handle)
-
-    def rename(self, path: str, target: str) -> None:
-        self._note("rename")
-        super().rename(path, target)
-
-    def sync_dir(self, path: str) -> None:
-        self._note("sync_dir")
-        super().sync_dir(path)
-
-
 @dataclass
 class World:
     """An agent at work, and qmgr's end of its channel."""
 
     home: Path
-    disk: Disk
+    disk: NotingDisk
     role: Local
     channel: Channel
 
@@ -132,7 +91,7 @@ def opened(octets: bytes) -> int:
 
 @asynccontextmanager
 async def world(pair: Pair, home: Path) -> AsyncIterator[World]:
-    disk = Disk(home)
+    disk = NotingDisk(home)
     role = Local(disk, Slice(hostname="mx.example.org"), journal("local"))
     near, far = pair(border("qmgr", "local"))
     async with trio.open_nursery() as nursery:
