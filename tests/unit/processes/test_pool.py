@@ -11,7 +11,7 @@ import trio
 from refmta.patterns.trust_partitioning import border
 from refmta.processes.channels import SocketChannel, socket_channels, socket_pair
 from refmta.processes.children import parse_report
-from refmta.processes.pool import Hand, Parent, network
+from refmta.processes.pool import PATIENCE_S, Hand, Parent, network
 from refmta.processes.worker import Pooled
 from refmta.roles import smtpd
 
@@ -95,6 +95,27 @@ async def test_a_worker_that_ignores_its_retirement_is_killed_after_its_grace(
     with pytest.raises(BlockingIOError):
         template.recv(100)
     for each in (supervisor, other, far):
+        each.close()
+
+
+async def test_no_worker_is_made_for_a_server_that_went_while_a_busy_one_was_waited_for(
+    sockets, autojump_clock
+):
+    """The first version forked all the same, and the parent died of it."""
+    supervisor, other = socket_channels(border("compartment", "supervisor"))
+    async with trio.open_nursery() as nursery:
+        parent = Parent(POOLED, sockets[0], supervisor, nursery, template=1)
+        pairs = [socket_channels(border("pool", "server")) for _ in POOLED.servers]
+        parent.servers = {name: near for name, (near, _) in zip(POOLED.servers, pairs, strict=True)}
+        parent.pool.born(1, trio.current_time())
+        assert parent.pool.hand_out(trio.current_time()) == 1  # busy: it is worth waiting for
+        nursery.start_soon(parent._worker)
+        await trio.testing.wait_all_tasks_blocked(cushion=0.001)
+        parent.servers.pop("enqueue")
+        await trio.sleep(10 * PATIENCE_S)
+        assert list(parent.pool.workers) == [1]
+        nursery.cancel_scope.cancel()
+    for each in (supervisor, other, *(end for pair in pairs for end in pair)):
         each.close()
 
 
