@@ -358,6 +358,7 @@ class Queue:
     def _forget(self, active: Active) -> None:
         self.active.pop(active.queue_id, None)
         self.known.pop(active.queue_id, None)
+        self.reports.forget(active.queue_id)
         self._close(active)
 
     # -- descriptors ------------------------------------------------------------------------------

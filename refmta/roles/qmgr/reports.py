@@ -117,6 +117,10 @@ class Reports:
         waiting = delivery.to_dispatch(active.state)
         return (*delivery.with_status(active.state, delivery.Status.DEFERRED), *waiting)
 
+    def forget(self, queue_id: str) -> None:
+        """The message is gone: nothing of it is to be tried again."""
+        self.troubled.pop(queue_id, None)
+
     # -- accounts ---------------------------------------------------------------------------------
 
     def _tell(self, active: Active, kind: dsn.Event, indices: tuple[int, ...]) -> bool:
@@ -233,6 +237,8 @@ class Reports:
         """Nobody was told: the message waits, and is tried again."""
         queue_id = account.active.queue_id
         self.queue.journal.error("report not kept", queue_id=queue_id, reason=text)
+        if account.active.state.gone:
+            return
         # enqueue may be starting anew: soon again, then more rarely
         before = self.troubled.get(queue_id)
         pause_s = min(TROUBLE_S, before.pause_s * 2 if before else 1.0)

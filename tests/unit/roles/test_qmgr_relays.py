@@ -24,6 +24,7 @@ from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
 from refmta.processes.channels import local_channels, socket_channels
 from refmta.roles import qmgr
 from refmta.roles.qmgr import Slice, relays
+from refmta.roles.qmgr.reports import Reports
 from refmta.stores.disk import PosixDisk
 from refmta.wire.envelope import Envelope, encode_chunk
 from refmta.wire.messages import (
@@ -654,6 +655,28 @@ async def test_what_somebody_is_being_told_of_is_not_retried(pair: Pair, tmp_pat
         await it.operator("retry", name)
         await it.operator("retry")
         assert it.open() == [] and len(it.reports) == 1
+
+
+@both
+async def test_a_removed_message_is_forgotten_with_its_troubled_report(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made: list[Reports] = []
+    real = Reports.__init__
+
+    def note(self: Reports, *arguments: Any) -> None:
+        real(self, *arguments)
+        made.append(self)
+
+    monkeypatch.setattr(Reports, "__init__", note)
+    async with world(pair, tmp_path) as it:
+        it.keeps = False
+        name = it.put(1)
+        await it.arrives(name)
+        await it.finish(1, "failed")
+        assert list(made[0].troubled) == [name]
+        await it.operator("remove", name)
+        assert it.queued() == [] and made[0].troubled == {}
 
 
 @both
