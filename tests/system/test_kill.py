@@ -286,7 +286,11 @@ def test_a_worker_that_ignores_its_retirement_wins_no_connection_and_is_killed(r
     stubborn = named(running, "smtpd worker")
     for each in stubborn:
         os.kill(each.pid, signal.SIGSTOP)
+    parent = only(running, "smtpd")
+    before = len(parent.descriptors())
     kill(running, only(running, "resolve"))
+    # Before it has heard of it, a worker may be given a last session, which it would never end.
+    running.wait_for(lambda: len(parent.descriptors()) < before, "the parent retires them")
     warm(running, "ada")  # served by others, while these are still there
     held = [each for each in stubborn if each.alive()]
     assert held
