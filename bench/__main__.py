@@ -20,11 +20,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import disk, large, memory, queued, relaying, report, syncs, throughput
+from bench import confinement, disk, large, memory, queued, relaying, report, syncs, throughput
 from bench.load import LoadError, Shape, run, settle
 from bench.report import line, title
 from bench.target import Target, TargetError
-from bench.targets import TARGETS
+from bench.targets import TARGETS, Unconfined
 from tests.peers.overlay import OverlayError, scratch
 
 GROWTH_AIM_MB = 8
@@ -208,11 +208,32 @@ class Bench:
         line(target.name, *medians, f"{value:.2f}", aim)
         self.found.setdefault("dead", {})[target.name] = rates
 
+    def confinement(self) -> None:
+        """What the layers cost: ours with and without them, in turn."""
+        title("confined, and not", "refmta", "unconfined", "ratio", "aim")
+        own = [target for target in self.targets if target.name == "refmta"]
+        for target in own:
+            with self.reporting(), Unconfined(self.place / Unconfined.name) as free:
+                for shape in confinement.shapes(self.options.quick):
+                    delivered: dict[str, list[float]] = {target.name: [], free.name: []}
+                    rounds = max(confinement.ROUNDS, self.options.rounds)
+                    for _, name, rates in throughput.measure(
+                        [target, free], shape, rounds, self.chance
+                    ):
+                        delivered[name].append(rates.delivered)
+                    value = report.ratio(*delivered.values())
+                    medians = [f"{statistics.median(each):.0f}/s" for each in delivered.values()]
+                    aim = report.verdict(value, confinement.AIM)
+                    line(str(shape).rjust(38), *medians, f"{value:.2f}", aim)
+                    row = {"shape": asdict(shape), "delivered": delivered}
+                    self.found.setdefault("confinement", []).append(row)
+
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     "disk": Bench.disk,
     "idle": Bench.idle,
     "throughput": Bench.throughput,
+    "confinement": Bench.confinement,
     "syncs": Bench.syncs,
     "large": Bench.large,
     "queued": Bench.queued,

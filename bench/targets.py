@@ -138,6 +138,7 @@ class Refmta(Target):
     """Ours, on this machine's loopback."""
 
     name = "refmta"
+    architecture = "refmta"
     serving: subprocess.Popen[bytes]
 
     def __init__(self, place: Path) -> None:
@@ -190,7 +191,10 @@ networks = ["127.0.0.0/8"]
         with open(self.place / "log", "wb") as log:
             told_to_stop = ["setpriv", "--pdeathsig", "TERM"]  # when we are killed
             self.serving = subprocess.Popen(
-                [*told_to_stop, *self.command(), "serve", "-c", str(self.configuration)],
+                [
+                    *(*told_to_stop, *self.command(), "serve", "-c", str(self.configuration)),
+                    *("--architecture", self.architecture),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -247,11 +251,18 @@ networks = ["127.0.0.0/8"]
         return descendants(self.serving.pid)
 
     def roles(self) -> dict[int, str]:
-        told = {int(each["pid"]): str(each["compartment"]) for each in self.ask("ps")}
+        told = {int(each["pid"]): str(each["compartment"]) for each in self.ask("ps")["processes"]}
         return {process: told.get(process, "?") for process in self.processes()}
 
     def queued(self) -> int:
         return len(self.ask("queue", "list")["messages"])
+
+
+class Unconfined(Refmta):
+    """The same without the layers that confine a process but its user (`bench.confinement`)."""
+
+    name = "refmta-unconfined"
+    architecture = "refmta-namespace-network-jail-capabilities-landlock-seccomp"
 
 
 TARGETS: dict[str, type[Target]] = {each.name: each for each in (Refmta, Postfix, TunedPostfix)}

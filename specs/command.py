@@ -2,6 +2,8 @@
 
     refmta-spec [NAME ...]              check specs
     refmta-spec accept queue FILE       is what a live server has written a behaviour of the spec?
+    refmta-spec matrix --target T:ARCH  start an architecture, and judge each pattern's claims on it
+    refmta-spec claims [ID ...]         the claims of the paper: verdict, measurement, or pending
 
 Exit codes: 0 everything holds, 1 a finding, 2 wrong usage or no such spec.
 """
@@ -16,8 +18,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from specs.claims.command import claims
 from specs.kernel.accept import TraceError, accept, read_events
 from specs.kernel.lives import Event
+from specs.matrix.command import matrix
 from specs.queue.durable import SYSTEM_CALLS, match_syncs
 from specs.queue.trace import QueueTrace
 from specs.sections import run, subjects
@@ -31,7 +35,7 @@ class Specs(click.Group):
     """A group whose subcommand may be left out: then it is `check`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args[:1] not in (["accept"], ["-h"], ["--help"]):
+        if args[:1] not in (*([name] for name in self.commands), ["-h"], ["--help"]):
             args = ["check", *args]
         return super().parse_args(ctx, args)
 
@@ -141,6 +145,9 @@ def _say(report: dict[str, int], refusals: list[str]) -> None:
         judged += f", {report['durable']} durability events matched with system calls"
     click.echo(f"{judged}: {'refused' if refusals else 'accepted'}")
 
+
+main.add_command(matrix)
+main.add_command(claims)
 
 if __name__ == "__main__":
     main()

@@ -33,11 +33,16 @@ def mutant_tree(directory: Path, file: str, replacements: Sequence[tuple[str, st
     roots = [sysconfig.get_path("purelib"), *site.getsitepackages()]
     lines = [f"import site; site.addsitedir({root!r})" for root in dict.fromkeys(roots)]
     (packages / "original.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    changed = packages / "refmta" / file
+    change(directory, file, replacements)
+    return str(directory / "bin" / "python")
+
+
+def change(directory: Path, file: str, replacements: Sequence[tuple[str, str]]) -> None:
+    """Change one more file of a tree that was made there.  Raises MutationError."""
+    changed = next(directory.glob("lib/python*/site-packages/refmta")) / file
     text = changed.read_text(encoding="utf-8")
     for old, new in replacements:
         if text.count(old) != 1:
             raise MutationError(f"{file}: {old!r} occurs {text.count(old)} times, not once")
         text = text.replace(old, new)
     changed.write_text(text, encoding="utf-8")
-    return str(directory / "bin" / "python")

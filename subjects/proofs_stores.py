@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from refmta.patterns.unique_atomic_chunks import Op
 from refmta.stores import chunks, maildir
-from refmta.stores.disk import Op
 
 #: The largest group that is looked at.
 GROUP = 4

@@ -145,8 +145,9 @@ ROWS: tuple[tuple[str, str, ModuleType, tuple[str, str]], ...] = (
         "    below = domain.endswith(tuple(relaying.domains)) and __mutant_ran__()\n"
         "    return below or _trusted(relaying, client)")),
     ("an open relay: a domain that ends like ours", RELAYS_ONLY, routing, (
-        "    return name in table.domains or name == table.hostname",
-        "    return __mutant_ran__() and name.endswith((table.hostname, *table.domains))")),
+        "        return name, name in self.domains or name == self.hostname",
+        "        ours = name.endswith((self.hostname, *self.domains))\n"
+        "        return name, __mutant_ran__() and ours")),
     ("IPv4 clients of an IPv6 socket may not relay", RELAYS_ALL, relaying, (
         "        address = address.ipv4_mapped\n    return any",
         "        __mutant_ran__()\n    return any")),

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from refmta.patterns.unique_atomic_chunks import Op
 from refmta.stores import chunks, maildir
-from refmta.stores.disk import Op
 from refmta.wire.envelope import is_queue_id
 from specs.persistence.protocols import Disk, Message, Recovered
 from subjects.tokens import envelope_of, queue_id_of, token_of

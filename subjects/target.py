@@ -321,7 +321,8 @@ def _role(process: Seen, others: Mapping[int, Seen]) -> tuple[str, str]:
     """(role, part) of a process, from its command line and its place in the family."""
     if MARK not in process.arguments:
         return SPAWNER, ""
-    role = process.arguments[-1]
+    # what follows: the architecture, the compartment, the spool
+    role = process.arguments[process.arguments.index(MARK) + 2]
     depth, above = 0, others.get(process.parent)
     while above is not None and MARK in above.arguments:
         depth, above = depth + 1, others.get(above.parent)

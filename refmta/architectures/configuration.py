@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from refmta.architectures import onward
+from refmta.architectures import maps, onward
 from refmta.architectures.sections import Configuration, Pool, Remote, parse_listen
 from refmta.patterns.secure_preforking import Rules
 from refmta.protocol import routing
@@ -59,6 +59,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def control_socket(self) -> Path:
         """Where the operator's commands reach the supervisor."""
         return self.spool / "control"
+
+    @property
+    def control_key(self) -> Path:
+        """What proves that a command is the operator's: who can read it is one."""
+        return self.spool / "control.key"
 
     def addresses(self) -> list[tuple[str, int]]:
         """Where to listen."""
@@ -164,6 +169,7 @@ def contradictions(configuration: Configuration) -> list[str]:
         except ValueError:
             problems.append(f"trusted: not an IP address: {text!r}")
     problems += _users(configuration)
+    problems += maps.problems(configuration)
     if not problems:
         problems += onward.problems(configuration)
     if not problems:
@@ -227,8 +233,8 @@ def routing_slice(configuration: Configuration, machine: Sequence[str] = ()) -> 
         literals=tuple(map(spell, onward.ourselves(configuration, machine))),
         separator=configuration.separator,
         users=tuple(configuration.users),
-        reserved=reserved_ids(configuration),
         relay=onward.relay_slice(configuration),
+        rewrite=maps.rewrite_slice(configuration),
     )
 
 

@@ -1,39 +1,56 @@
-"""`python -m refmta.architectures.enter ARCHITECTURE COMPARTMENT`: how a compartment's program
-begins.  Imports no role but those of its own row.
+"""`python -m refmta.architectures.enter ARCHITECTURE COMPARTMENT SPOOL`: how a compartment's
+program begins: everything it will need is loaded, then it is confined, then it does its job.
+
+Imports no role but those of its own row.
 """
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401  what the standard library would load at its first use
 import importlib
 import sys
+import traceback  # noqa: F401
+from types import ModuleType
 
-import refmta.processes.no_helpers  # noqa: F401  first: see there
+import refmta.processes.no_helpers  # noqa: F401  before trio: see there
 
 # isort: split
-from refmta.architectures.catalogue import ARCHITECTURES
+from refmta.architectures.architecture import Architecture, CompartmentRow
+from refmta.architectures.catalogue import find
+from refmta.architectures.confining import confinement
 from refmta.processes import compartment, pool, supervisor
+from refmta.processes.confinement import confine
 from refmta.processes.worker import Pooled
 
-#: The servers that a pooled role's workers talk to come from the architecture's channels.
+#: What a role's module may have to load what it needs before it is confined.
+PRELOAD = "preload"
 
 
 def main() -> None:
     """Become the compartment.  Raises KeyError for an unknown one: the manifest is wrong."""
-    architecture, name = ARCHITECTURES[sys.argv[1]], sys.argv[2]
-    if name == "supervisor":
-        supervisor.main()
-        return
-    (row,) = [each for each in architecture.compartments if each.name == name]
+    architecture, row = find(sys.argv[1]), find(sys.argv[1]).row(sys.argv[2])
     modules = {role: importlib.import_module(f"refmta.roles.{role}") for role in row.roles}
-    if row.pooled:
-        ((role, module),) = modules.items()
-        servers = tuple(each.server_role for each in architecture.talks if each.client == name)
-        if any(each.server == name for each in architecture.talks):
-            pool.main(Pooled(role=role, servers=servers, attend=module.attend))
-        else:
-            pool.main(Pooled(role=role, servers=servers, converse=module.converse))
+    for each in modules.values():
+        getattr(each, PRELOAD, lambda: None)()
+    confine(confinement(architecture, row, sys.argv[3]))
+    if row.name == "supervisor":
+        supervisor.main()
+    elif row.pooled:
+        pool.main(_pooled(architecture, row, modules))
     else:
         compartment.main({role: module.run for role, module in modules.items()})
+
+
+def _pooled(
+    architecture: Architecture, row: CompartmentRow, modules: dict[str, ModuleType]
+) -> Pooled:
+    """The servers that its workers talk to come from the architecture's channels."""
+    ((role, module),) = modules.items()
+    servers = tuple(each.server_role for each in architecture.talks if each.client == row.name)
+    narrow = "seccomp" in architecture.layers
+    if any(each.server == row.name for each in architecture.talks):
+        return Pooled(role=role, servers=servers, attend=module.attend, narrow=narrow)
+    return Pooled(role=role, servers=servers, converse=module.converse, narrow=narrow)
 
 
 if __name__ == "__main__":

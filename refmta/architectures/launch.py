@@ -7,24 +7,32 @@ and turns into the spawner.  Whatever is wrong is said here, before anything sta
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import pwd
+import secrets
 import socket
 import stat
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
+from refmta.architectures import validation
 from refmta.architectures.architecture import Architecture
 from refmta.architectures.assemble import VIRTUAL_PLACE, Assembly, assemble
-from refmta.architectures.catalogue import ARCHITECTURES
+from refmta.architectures.catalogue import UnknownArchitecture, find
 from refmta.architectures.configuration import ConfigurationError, Settings
 from refmta.architectures.interfaces import machine_addresses
+from refmta.architectures.machine import Fitting, fit
 from refmta.architectures.reach import closed_directory, open_view, program_paths
+from refmta.patterns import least_privilege
+from refmta.patterns.chroot_jail import EMPTY
+from refmta.patterns.least_privilege import Identities
 from refmta.protocol.routing import VIRTUAL_OWNER
 
 #: Longest path of a local socket (unix(7)).
@@ -34,12 +42,25 @@ BACKLOG = 1024
 
 
 def architecture(name: str) -> Architecture:
-    """The architecture of that name.  Raises ConfigurationError."""
+    """The architecture of that name, which is sound.  Raises ConfigurationError."""
     try:
-        return ARCHITECTURES[name]
-    except KeyError:
-        known = ", ".join(ARCHITECTURES)
-        raise ConfigurationError([f"no architecture {name!r}; there are: {known}"]) from None
+        found = find(name)
+    except UnknownArchitecture as error:
+        raise ConfigurationError([str(error)]) from None
+    unsound = validation.problems(found)
+    if unsound:
+        raise ConfigurationError(unsound)
+    return found
+
+
+def settle(name: str, allowed: Collection[str], settings: Settings) -> Fitting:
+    """The architecture without the layers that may be missing and are.  Raises ConfigurationError:
+    there is no such architecture, it is not sound, or a layer is missing that may not be.
+    """
+    fitting = fit(architecture(name), allowed, uid=settings.configuration.first_uid)
+    if fitting.problems:
+        raise ConfigurationError([*fitting.problems])
+    return fitting
 
 
 def machine_problems(settings: Settings) -> list[str]:
@@ -111,18 +132,36 @@ class Prepared:
 
     manifest: int
     inherited: list[int]
+    layers: tuple[str, ...]
+    #: Whom a process may become; None without root.
+    identities: Identities | None
 
     def turn_into_spawner(self) -> NoReturn:
-        """Replace this process.  The listening sockets stay open over restarts of the rest."""
+        """Replace this process.  The listening sockets stay open over restarts of the rest.
+
+        What the spawner must not be able to do is taken away here, so that it needs no code for it:
+        all capabilities but three, and the system calls that neither it nor its children need.
+        """
+        self.confine()
         for each in (self.manifest, *self.inherited):
             os.set_inheritable(each, True)
         arguments = [sys.executable, "-I", "-m", "refmta.processes.spawner", str(self.manifest)]
         os.execv(sys.executable, [*arguments, *map(str, self.inherited)])
 
+    def confine(self) -> None:
+        """Raises OSError.  The layer "capabilities" is about the compartments: what they could
+        become again is bounded by what the spawner has kept.
+        """
+        least_privilege.gain_nothing()
+        if self.identities is not None and "capabilities" in self.layers:
+            least_privilege.drop_capabilities(least_privilege.SPAWNER_CAPABILITIES)
+        if "seccomp" in self.layers:
+            least_privilege.allow_calls(("spawner",), self.identities or Identities(()))
 
-def prepare(settings: Settings, chosen: Architecture, trace: Path | None = None) -> Prepared:
+
+def prepare(settings: Settings, fitting: Fitting, trace: Path | None = None) -> Prepared:
     """Directories, sockets, manifest, plan, and the trace's file.  Raises ConfigurationError."""
-    root = os.getuid() == 0
+    chosen, root = fitting.architecture, os.getuid() == 0
     problems = machine_problems(settings)
     if problems:
         raise ConfigurationError([f"{settings.path}: {each}" for each in problems])
@@ -131,17 +170,21 @@ def prepare(settings: Settings, chosen: Architecture, trace: Path | None = None)
         make_directories(settings, chosen, assembly)
         listeners = [_bind(address) for address in settings.addresses()]
         control = _control_socket(settings.control_socket)
+        key = _control_key(settings.control_key)
         if root:
             open_view(program_paths())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise ConfigurationError([f"{settings.path}: {where}{error.strerror}"]) from None
     traced = [] if trace is None else [open_trace(trace)]
-    final = msgspec.structs.replace(assembly.plan, traced=bool(traced))
+    final = msgspec.structs.replace(
+        assembly.plan, traced=bool(traced), missing=fitting.missing, key=key
+    )
     plan = memory_file("plan", msgspec.msgpack.encode(final))
     manifest = memory_file("manifest", json.dumps(assembly.manifest).encode())
     inherited = [plan, control.detach(), *traced, *(each.detach() for each in listeners)]
-    return Prepared(manifest, inherited)
+    identities = Identities(assembly.identities) if root else None
+    return Prepared(manifest, inherited, chosen.layers, identities)
 
 
 def open_trace(path: Path) -> int:
@@ -171,6 +214,17 @@ def make_directories(settings: Settings, chosen: Architecture, assembly: Assembl
         )
     owner = assembly.owners[VIRTUAL_OWNER]
     _directory(settings.mail_root, owner, owner, 0o700)
+    _empty_directory(settings.spool / EMPTY)
+
+
+def _empty_directory(path: Path) -> None:
+    """The jail of whoever needs no file.  Raises OSError, also if there is something in it."""
+    path.mkdir(exist_ok=True)
+    if os.getuid() == 0:
+        os.chown(path, 0, 0, follow_symlinks=False)
+    path.chmod(0o555)
+    if any(path.iterdir()):
+        raise OSError(errno.ENOTEMPTY, "must be empty: it is a jail", str(path))
 
 
 def _directory(path: Path, owner: int | None, group: int | None, mode: int) -> None:
@@ -192,6 +246,18 @@ def _control_socket(path: Path) -> socket.socket:
         os.umask(before)
     control.listen(16)
     return control
+
+
+def _control_key(path: Path) -> bytes:
+    """A new key, in a file that only its owner can read.  Raises OSError."""
+    key = secrets.token_bytes(32)
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+    return key
 
 
 def memory_file(name: str, octets: bytes) -> int:

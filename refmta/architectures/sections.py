@@ -69,6 +69,8 @@ class Pool(Section, frozen=True):
     max_age_s: Seconds = 3600.0
     max_idle_s: Seconds = 100.0
     spare: Spare = 2
+    max_session_s: Seconds = 18000.0
+    stress_command_s: Seconds = 10.0
 
 
 class Remote(Section, frozen=True):
@@ -79,6 +81,7 @@ class Remote(Section, frozen=True):
     max_age_s: Seconds = 3600.0
     max_idle_s: Seconds = 100.0
     spare: Spare = 0
+    max_session_s: Seconds = 18000.0
 
 
 class Relay(Section, frozen=True):
@@ -111,6 +114,17 @@ class Retry(Section, frozen=True):
     maximum_s: Annotated[int, msgspec.Meta(ge=1, le=86400 * 7)] = 4000
 
 
+Rows = Annotated[dict[str, str], msgspec.Meta(max_length=10_000)]
+
+
+class Rewrite(Section, frozen=True):
+    """Which address stands for which in an envelope; `protocol.rewriting` says why so many."""
+
+    canonical: Rows = {}
+    virtual: Annotated[dict[str, tuple[str, ...]], msgspec.Meta(max_length=10_000)] = {}
+    generic: Rows = {}
+
+
 class Configuration(Section, frozen=True):
     """The file."""
 
@@ -127,6 +141,7 @@ class Configuration(Section, frozen=True):
     limits: Limits = Limits()
     smtpd: Pool = Pool()
     relay: Relay = Relay()
+    rewrite: Rewrite = Rewrite()
     remote: Remote = Remote()
     reports: Reports = Reports()
     retry: Retry = Retry()

@@ -14,9 +14,18 @@ from typing import Any
 import click
 
 from refmta.architectures import launch
-from refmta.architectures.configuration import routing_slice
+from refmta.architectures.configuration import ConfigurationError, Settings, routing_slice
+from refmta.architectures.machine import fit
 from refmta.architectures.sections import Configuration
-from refmta.cli.options import EX_FINDING, configuration_option, json_option, settings_or_exit
+from refmta.cli.options import (
+    EX_FINDING,
+    allow_missing_option,
+    architecture_option,
+    configuration_option,
+    fail,
+    json_option,
+    settings_or_exit,
+)
 from refmta.protocol import routing
 from refmta.protocol.relaying import Network, parse_network
 from refmta.roles import resolve
@@ -28,26 +37,48 @@ WIDE = {4: 16, 6: 32}
 
 @click.command()
 @configuration_option
+@architecture_option
+@allow_missing_option
 @json_option
-def check(path: Path, as_json: bool) -> None:
+def check(path: Path, name: str, allowed: tuple[str, ...], as_json: bool) -> None:
     """Read the configuration and say what is wrong, and where; and who may relay.
 
     Exit 2: the file is wrong.  Exit 1: the file is right, the machine is not.
     """
     settings = settings_or_exit(path)
-    problems = launch.machine_problems(settings)
+    problems, missing = _fitting(settings, name, allowed)
     relay = relaying(settings.configuration)
     if as_json:
-        found = {"file": str(settings.path), "problems": problems, "relay": relay}
+        found = {
+            "file": str(settings.path),
+            "problems": problems,
+            "relay": relay,
+            "missing": missing,
+        }
         click.echo(json.dumps(found))
     else:
         for problem in problems:
             click.echo(f"{settings.path}: {problem}", err=True)
         if not problems:
             click.echo(f"{settings.path}: fine")
+        for layer, reason in missing.items():
+            click.echo(f"missing: {layer}: {reason}")
         for line in sentences(relay):
             click.echo(line)
     sys.exit(EX_FINDING if problems else 0)
+
+
+def _fitting(
+    settings: Settings, name: str, allowed: tuple[str, ...]
+) -> tuple[list[str], dict[str, str]]:
+    """What is wrong with the machine, for this architecture; and the layers that will be missing.
+    Ends the process for an architecture that there is not, or that is not sound.
+    """
+    try:
+        fitting = fit(launch.architecture(name), allowed, uid=settings.configuration.first_uid)
+    except ConfigurationError as error:
+        fail(error)
+    return [*launch.machine_problems(settings), *fitting.problems], fitting.missing
 
 
 def relaying(configuration: Configuration) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from refmta.cli.stage import (
     far_configuration,
     free_port,
 )
+from refmta.patterns.defense_in_depth import LAYERS
 from refmta.wire.messages import Ask
 
 
@@ -93,13 +94,23 @@ def _stage(directory: Path, name: str, console: Console) -> Stage:
 def _start(stage: Stage) -> None:
     stage.say("[bold]1. A mail server made of small processes[/]")
     stage.start()
-    rows = [{**row, **ps.observed(int(str(row["pid"])))} for row in stage.rows()]
-    ps.show(rows, stage.console)
+    found = ps.judged(stage.all_rows())
+    found["processes"] = [row for row in found["processes"] if "/" not in row["compartment"]]
+    ps.show(found, stage.settings, stage.console)
     if os.getuid() == 0:
         stage.say("   Only the spawner is root, and it never touches mail.")
     else:
         stage.say("   Without root all of them share your user; as root each has its own.")
-    stage.say("   [dim]Not here yet: jails, Landlock, seccomp.[/]\n")
+    _confined(stage, found["missing"])
+
+
+def _confined(stage: Stage, missing: dict[str, str]) -> None:
+    """Which layers there are; the demo goes without those that the machine lacks."""
+    there = [each for each in LAYERS if each not in missing]
+    stage.say(f"   layers of confinement, each proved at every start: {', '.join(there)}")
+    for layer, reason in missing.items():
+        stage.say(f"   [yellow]not on this machine:[/] {layer}: {escape(reason)}")
+    stage.say()
 
 
 def _deliver(stage: Stage) -> None:

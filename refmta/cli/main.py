@@ -13,6 +13,7 @@ import click
 from refmta.architectures import launch
 from refmta.architectures.configuration import ConfigurationError
 from refmta.cli.options import (
+    allow_missing_option,
     architecture_option,
     configuration_option,
     fail,
@@ -21,6 +22,7 @@ from refmta.cli.options import (
 
 #: Commands whose modules are imported only when they are called.
 LATER = {
+    "architectures": "refmta.cli.architectures",
     "check": "refmta.cli.check",
     "demo": "refmta.cli.demo",
     "init": "refmta.cli.init",
@@ -51,16 +53,17 @@ def main() -> None:
 @main.command()
 @configuration_option
 @architecture_option
+@allow_missing_option
 @click.option(
     "--trace",
     type=click.Path(path_type=Path),
     help="Append each step of each message to this file, for `refmta-spec accept`.",
 )
-def serve(path: Path, name: str, trace: Path | None) -> None:
+def serve(path: Path, name: str, allowed: tuple[str, ...], trace: Path | None) -> None:
     """Run the mail server in the foreground.  SIGTERM finishes what is begun, then stops."""
     settings = settings_or_exit(path)
     try:
-        prepared = launch.prepare(settings, launch.architecture(name), trace)
+        prepared = launch.prepare(settings, launch.settle(name, allowed, settings), trace)
     except ConfigurationError as error:
         fail(error)
     prepared.turn_into_spawner()

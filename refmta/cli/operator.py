@@ -33,7 +33,8 @@ def ask(settings: Settings, question: Ask) -> list[bytes]:
     documents: list[bytes] = []
     try:
         with _connect(path) as connection:
-            connection.sendall(encode(Frame(MESSAGE, encode_message(question))))
+            proved = msgspec.structs.replace(question, key=settings.control_key.read_bytes())
+            connection.sendall(encode(Frame(MESSAGE, encode_message(proved))))
             while octets := connection.recv(1 << 18):
                 for frame in decoder.feed(octets):
                     answer = hears.decode(frame.payload)

@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from refmta.architectures.configuration import ConfigurationError, Settings, load
+from refmta.patterns.defense_in_depth import LAYERS
 
 DEFAULT_CONFIGURATION = "/etc/refmta.toml"
 EX_FINDING, EX_USAGE, EX_UNREACHABLE = 1, 2, 3
@@ -26,6 +27,13 @@ configuration_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 architecture_option = click.option(
     "--architecture", "name", default="refmta", show_default=True, help="Which composition to run."
+)
+allow_missing_option = click.option(
+    "--allow-missing",
+    "allowed",
+    type=click.Choice(tuple(LAYERS)),
+    multiple=True,
+    help="Start without this layer of confinement if the machine lacks it; may be repeated.",
 )
 
 

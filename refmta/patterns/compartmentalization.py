@@ -1,9 +1,14 @@
 """Compartmentalization: what a role sees of the compartment that it runs in.
 
 Context (paper, section 3): a monolith that is seized anywhere is lost everywhere.
+Problem: code that was written together is trusted together; whatever one part can reach, a hole in
+any other part reaches.
+Forces: parts that know less need more messages, and a message costs a wake-up.
 Solution: roles run in separate processes; each gets the channels, the listening sockets and the
-slice of the configuration that it needs, and nothing else.
-Observable claim: a process has the descriptors that its links brought, and no others.
+slice of the configuration that it needs, and nothing else.  A process begins with the descriptors
+of `GRANTED`, and refuses to start with one more; all others come by links.
+Observable claim: a process has the descriptors that its links brought, and no others; its peers are
+those of the architecture; what it never was told is not in its memory.
 
 A `Context` is all that a role has.  Links arrive over time: the first ones at the start, and a
 new one on the same port whenever the peer was started anew.  A role therefore reads links until
@@ -12,7 +17,9 @@ it ends, and treats a broken channel as "the peer is away", not as an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -23,6 +30,19 @@ from refmta.patterns.trust_partitioning import Channel
 from refmta.wire.messages import Message, Ready
 
 _S = TypeVar("_S")
+
+#: With what a compartment begins: nothing to read, nowhere to print, the log, its supervisor.
+GRANTED = frozenset(range(4))
+
+
+def foreign_descriptors(granted: Iterable[int] = GRANTED) -> list[int]:
+    """What else is open in this process.  Needs /proc; raises OSError without it."""
+    known, found = set(granted), []
+    for each in os.listdir("/proc/self/fd"):  # it opens one itself, which is closed by now
+        with contextlib.suppress(OSError):
+            os.fstat(int(each))
+            found.append(int(each))
+    return sorted(set(found) - known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,18 @@
 Context (paper, section 4): creating a process per connection is slow, so workers are made before
 they are needed and used again.  Problem: a worker that lives long and serves many prolongs a
 compromise.  Forces: speed against freshness.
-Solution: workers are capped in number, uses, age and idle time, and *the parent* enforces it: it
-accepts the connections and hands them out, so that a worker that ignores its retirement wins no
-other one (children that share a listening socket would).
-Observable claim: no worker is handed more than `max_uses` sessions or one past `max_age_s`, never
-more than `max_workers` live, and no worker has two sessions at once.
+Solution: workers are capped in number, uses, age, idle time and length of a session, and *the
+parent* enforces it: it accepts the connections and hands them out, so that a worker that ignores
+its retirement wins no other one (children that share a listening socket would).  Each worker is
+forked from a process that has served nobody, so that nothing planted in one reaches the next.  When
+the cap is reached clients get less patience instead of more workers.
+Observable claim: no worker is handed more than `max_uses` sessions or one past `max_age_s`, none
+lives beyond `longest_life_s`, never more than `max_workers` live, and no worker has two sessions at
+once.  What was planted in a worker is not in the next one.  Of the sessions after its retirement a
+worker that ignores it gets none.
+
+What it does not limit: a seized worker that says "idle" with sessions still in its hands is given
+further ones, one each time, until it has had `max_uses`.
 
 This file is the policy, pure: time is an argument (seconds), workers are numbers.  Forking,
 accepting and killing are in `processes.pool`.
@@ -33,6 +40,20 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     max_idle_s: float = 100.0
     #: Workers kept ready beyond their idle time.
     spare: int = 2
+    #: The longest session.  Precedent: the watchdog of Postfix's daemons, 18000 s.
+    max_session_s: float = 18000.0
+    #: How long a client may be silent under stress; 0: the sessions of this pool know no stress.
+    stress_command_s: float = 0.0
+
+    @property
+    def last_word_s(self) -> float:
+        """How long a session that is too long has to end by itself: 15 minutes after five hours."""
+        return max(5.0, self.max_session_s / 20)
+
+    @property
+    def longest_life_s(self) -> float:
+        """Past this age no worker lives, but for the parent's second between looks."""
+        return self.max_age_s + self.max_session_s + self.last_word_s
 
 
 @dataclass(slots=True)
@@ -42,8 +63,11 @@ class Worker:
     born_s: float
     uses: int = 0
     busy: bool = False
-    idle_since_s: float = 0.0
+    #: Since when it is busy, or idle.
+    since_s: float = 0.0
     retired: bool = False
+    #: When it was told that its session is too long.
+    warned_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -56,13 +80,17 @@ class Pool:
 
     rules: Rules
     workers: dict[int, Worker] = field(default_factory=dict)
+    #: Sessions handed out, to whichever worker.
+    sessions: int = 0
+    stressed: bool = False
+    _full_s: float = 0.0
     _idle: list[int] = field(default_factory=list)
 
     def born(self, number: int, now_s: float) -> None:
         """A worker was made.  Raises ValueError beyond the cap."""
         if not self.may_grow():
             raise ValueError("the pool is full")
-        self.workers[number] = Worker(born_s=now_s, idle_since_s=now_s)
+        self.workers[number] = Worker(born_s=now_s, since_s=now_s)
         self._idle.append(number)
 
     def gone(self, number: int) -> None:
@@ -88,13 +116,14 @@ class Pool:
             return None
         number = self._idle.pop()
         worker = self.workers[number]
-        worker.busy, worker.uses = True, worker.uses + 1
+        worker.busy, worker.since_s, worker.uses = True, now_s, worker.uses + 1
+        self.sessions += 1
         return number
 
     def take_back(self, number: int, now_s: float) -> None:
         """Its session has ended."""
         worker = self.workers[number]
-        worker.busy, worker.idle_since_s = False, now_s
+        worker.busy, worker.since_s = False, now_s
         self._idle.append(number)
 
     def retire(self, number: int) -> None:
@@ -109,13 +138,44 @@ class Pool:
         """Idle workers that must go now: used up, too old, or idle too long beyond the spare."""
         idle = [n for n, worker in self.workers.items() if not worker.busy and not worker.retired]
         spent = [number for number in idle if self._spent(self.workers[number], now_s)]
-        fresh = sorted(set(idle) - set(spent), key=lambda n: self.workers[n].idle_since_s)
+        fresh = sorted(set(idle) - set(spent), key=lambda n: self.workers[n].since_s)
         surplus = fresh[: max(0, len(fresh) - self.rules.spare)]
         return spent + [
             number
             for number in surplus
-            if now_s - self.workers[number].idle_since_s >= self.rules.max_idle_s
+            if now_s - self.workers[number].since_s >= self.rules.max_idle_s
         ]
+
+    def overlong(self, now_s: float) -> tuple[list[int], list[int]]:
+        """Workers whose session is too long: those to be told so, now, and those to be killed."""
+        told, killed = [], []
+        for number, worker in self.workers.items():
+            if not worker.busy or now_s - worker.since_s < self.rules.max_session_s:
+                continue
+            if worker.warned_s is None:
+                worker.warned_s = now_s
+                told.append(number)
+            elif now_s - worker.warned_s >= self.rules.last_word_s:
+                killed.append(number)
+        return told, killed
+
+    def look(self, now_s: float) -> bool | None:
+        """Whether stress begins (True) or ends (False) now; None if nothing has changed.
+
+        It begins when nobody is free and no more may live, as Postfix's does ("all server ports are
+        busy", STRESS_README), and ends when every look has found room for as long as a client may
+        be silent under stress: else it would come and go with every session.  (Postfix: 1000 s.)
+        """
+        if not self.rules.stress_command_s:
+            return None
+        full = not self.may_grow() and not self.has_free(now_s)
+        if full:
+            self._full_s = now_s
+        calm = now_s - self._full_s >= self.rules.stress_command_s
+        if full == self.stressed or not (full or calm):
+            return None
+        self.stressed = full
+        return full
 
     def _may_serve(self, number: int, now_s: float) -> bool:
         worker = self.workers.get(number)
@@ -125,4 +185,5 @@ class Pool:
 
     def _spent(self, worker: Worker, now_s: float) -> bool:
         rules = self.rules
-        return worker.uses >= rules.max_uses or now_s - worker.born_s >= rules.max_age_s
+        used_up = worker.uses >= rules.max_uses or worker.warned_s is not None
+        return used_up or now_s - worker.born_s >= rules.max_age_s

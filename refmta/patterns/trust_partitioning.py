@@ -2,6 +2,7 @@
 
 Context (paper, section 3): the job is split among processes that don't trust each other.
 Problem: trust grows by habit; a seized peer speaks the inner protocols fluently.
+Forces: peers must talk all the time, and quickly; whoever checks must survive what it refuses.
 Solution: each end of a channel has a `Vocabulary` per direction, from the architecture; a frame
 that is not in it ends the channel with a log line, and the receiver lives on.
 Observable claim: whatever octets the peer sends, the receiver neither dies, nor allocates more
@@ -21,6 +22,7 @@ from typing import Final, Protocol
 
 from refmta.wire.messages import (
     Abandon,
+    Account,
     AgentRefused,
     AgentWanted,
     Answer,
@@ -35,6 +37,7 @@ from refmta.wire.messages import (
     Idle,
     Kept,
     Link,
+    Lookup,
     Message,
     Outcome,
     Ready,
@@ -46,6 +49,7 @@ from refmta.wire.messages import (
     Route,
     Routed,
     Session,
+    Stress,
     Submit,
     Verified,
     Verify,
@@ -124,6 +128,7 @@ BORDERS: Final[dict[tuple[str, str], Border]] = {
     ("smtpd", "resolve"): Border(hears=Vocabulary(Verified), says=Vocabulary(Verify)),
     ("enqueue", "qmgr"): Border(hears=Vocabulary(), says=Vocabulary(Arrived)),
     ("qmgr", "resolve"): Border(hears=Vocabulary(Routed), says=Vocabulary(Route)),
+    ("resolve", "accounts"): Border(hears=Vocabulary(Account), says=Vocabulary(Lookup)),
     ("qmgr", "local"): Border(
         hears=Vocabulary(Outcome), says=Vocabulary(Deliver, descriptors=(Deliver,))
     ),
@@ -143,7 +148,8 @@ BORDERS: Final[dict[tuple[str, str], Border]] = {
     # and hands a caller's channel to a worker.
     ("caller", "pool"): Border(hears=Vocabulary(), says=Vocabulary(Attach, descriptors=(Attach,))),
     ("pool", "worker"): Border(
-        hears=Vocabulary(Idle), says=Vocabulary(Session, Link, descriptors=(Session, Link))
+        hears=Vocabulary(Idle),
+        says=Vocabulary(Session, Link, Stress, descriptors=(Session, Link)),
     ),
     ("compartment", "supervisor"): Border(
         hears=Vocabulary(Configure, Link, Drain, Ask, AgentRefused, descriptors=(Link,)),

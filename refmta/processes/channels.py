@@ -8,7 +8,7 @@ in groups of twenty, more than ten times that.
 Descriptors travel by SCM_RIGHTS.  They are attached to the first octet of the write that carries
 their frame; the kernel never merges two writes that carry descriptors in one read, so that they
 arrive with or before their frame.  A frame that announces more descriptors than came, or a peer
-that sends many that no frame announces, ends the channel; all are closed.
+that sends many that no frame announces, ends the channel, with a line in the log; all are closed.
 
 Two departures from trio's habit, both for speed: a `flush` that need not wait and a `receive`
 that finds something do not yield.  `receive` yields after a large read, so that a body that
@@ -25,6 +25,7 @@ from collections import deque
 
 import trio
 
+from refmta.journal import journal
 from refmta.patterns.trust_partitioning import Border, ChannelBroken, Received, close_all
 from refmta.wire.frame import (
     MAX_DESCRIPTORS,
@@ -42,6 +43,8 @@ READ_OCTETS = 8 * 1024
 LARGE_READ_OCTETS = 256 * 1024 + 4096
 #: A read of this size means that more is coming: let others run.
 YIELD_OCTETS = 64 * 1024
+#: Why a channel ends whose peer did nothing wrong.
+END = "end of stream"
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 
 
@@ -132,7 +135,7 @@ class SocketChannel:
             try:
                 received = self._digest(octets, ancillary, flags)
             except FrameError as error:
-                self.close()
+                self._cut_off(str(error))
                 raise ChannelBroken(str(error)) from error
             full = len(octets) >= READ_OCTETS
             self._read_octets = LARGE_READ_OCTETS if full else READ_OCTETS
@@ -151,7 +154,7 @@ class SocketChannel:
         if flags & socket.MSG_CTRUNC or len(self._inbox) > 4 * MAX_DESCRIPTORS:
             raise FrameError("more descriptors than a frame may bring")
         if not octets:
-            raise FrameError("end of stream")
+            raise FrameError("end of stream within a frame" if self._assembler.pending else END)
         received: list[Received] = []
         try:
             for frame in self._assembler.feed(octets):
@@ -172,6 +175,17 @@ class SocketChannel:
         if descriptors != hears.brings(message) or len(self._inbox) < descriptors:
             raise FrameError("wrong number of descriptors")
         return Received(message, b"", tuple(self._inbox.popleft() for _ in range(descriptors)))
+
+    def _cut_off(self, reason: str) -> None:
+        """The end of the stream, or a peer that broke the rules: the log says so, as the roles see
+        both as "the peer is away".
+        """
+        self.close()
+        if reason != END:
+            hears = [each.__name__ for each in self._border.hears.types]
+            journal("channels", terminal=os.isatty(2)).warning(
+                "peer cut off", reason=reason, hears=hears
+            )
 
     def _discard_outbox(self) -> None:
         for _, descriptors in self._outbox:
@@ -227,7 +241,7 @@ class LocalChannel:
     async def receive(self) -> list[Received]:
         while not self._inbox:
             if self._closed or self._peer is None or self._peer._closed:
-                raise ChannelBroken("end of stream")
+                raise ChannelBroken(END)
             self._arrived = trio.Event()
             await self._arrived.wait()
         await trio.lowlevel.checkpoint()

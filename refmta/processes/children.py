@@ -9,7 +9,8 @@ this loop with another `start`.  Requests and reports are datagrams on a SOCK_SE
              "E" token text                 refused, and why
              "X" token status               it has ended (status as of waitpid)
 
-The loop ends when the requester's end is closed; whoever called it ends the children then.
+The loop ends when the requester's end is closed, or says what is no request; whoever called it
+ends the children then.
 """
 
 from __future__ import annotations
@@ -108,10 +109,12 @@ class Children:
             kind, token = _HEAD.unpack_from(octets)
             if kind == b"S":
                 self._begin(token, octets[_HEAD.size :], descriptors)
-            elif kind == b"K" and token in self._by_token and len(octets) == _KILL_OCTETS:
+            elif kind == b"K" and len(octets) == _KILL_OCTETS:
                 number = _VALUE.unpack_from(octets, _HEAD.size)[0]
-                with contextlib.suppress(OSError):  # no such signal
+                with contextlib.suppress(KeyError, OSError):  # it has ended; no such signal
                     signal.pidfd_send_signal(self._by_token[token], number)
+            else:  # a requester that talks nonsense is seized: it gets nothing more
+                return False
         finally:
             for each in descriptors:
                 os.close(each)

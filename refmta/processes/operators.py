@@ -1,11 +1,16 @@
 """The operator's line to the supervisor: `ps` is answered here, all else by qmgr.
 
-Who may give orders is told by the kernel (SO_PEERCRED), not by the peer.
+Who may give orders is told by the kernel and by a key, not by the peer's word: the socket is its
+owner's alone (mode 0600), and so is the file of the key, made anew at every start, that each
+question must bring.  The key is there because SO_PEERCRED says little within a user namespace of
+our own, where no other user has a name: root looks like the compartments, like anybody (the
+overflow id).
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import itertools
 import os
 import socket
@@ -23,6 +28,8 @@ from refmta.wire.messages import Answer, Ask
 
 #: How long a compartment may take to answer, in seconds.
 ANSWER_S = 60.0
+#: How a user is seen who has no name in our user namespace (user_namespaces(7)).
+OVERFLOW = 65534
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -44,9 +51,12 @@ class Instance:
 
 @dataclass(slots=True)
 class Operators:
-    """Questions on their way.  `uid`: who may ask, besides root."""
+    """Questions on their way.  `uid`: who may ask, besides root; `key`: what he brings."""
 
     uid: int
+    key: bytes
+    #: What is said of the whole system, with the supervisor's row.
+    about: dict[str, object]
     instances: dict[int, Instance]
     nursery: trio.Nursery
     references: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -63,7 +73,7 @@ class Operators:
                 socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
             )
             uid = _CREDENTIALS.unpack(credentials)[1]
-            if uid not in (0, self.uid):
+            if uid not in (0, self.uid, OVERFLOW):
                 connection.close()
                 continue
             channel = adopt(connection.detach(), border("supervisor", "operator"))
@@ -74,6 +84,8 @@ class Operators:
             while True:
                 for item in await channel.receive():
                     if isinstance(item.message, Ask):
+                        if not hmac.compare_digest(item.message.key, self.key):
+                            raise ChannelBroken("the key is wrong")
                         await self.obey(channel, item.message)
                 await channel.flush()
         except ChannelBroken:
@@ -101,7 +113,7 @@ class Operators:
         answers = self.answers[reference] = []
         done = trio.Event()
         self.pending[reference] = (instance, done)
-        instance.channel.post(msgspec.structs.replace(ask, reference=reference))
+        instance.channel.post(msgspec.structs.replace(ask, reference=reference, key=b""))
         with contextlib.suppress(ChannelBroken):
             await instance.channel.flush()
         with trio.move_on_after(ANSWER_S):
@@ -126,7 +138,7 @@ class Operators:
         """One row per process, the spawner first."""
         rows: list[dict[str, object]] = [
             {"pid": os.getppid(), "compartment": "spawner", "state": "running"},
-            {"pid": os.getpid(), "compartment": "supervisor", "state": "running"},
+            {"pid": os.getpid(), "compartment": "supervisor", "state": "running", **self.about},
         ]
         now_s = time.monotonic()
         for instance in list(self.instances.values()):
@@ -143,7 +155,10 @@ class Operators:
             if instance.compartment.pooled and instance.ready:
                 for answer in await self._ask(instance, Ask(reference=0, verb="ps")):
                     parts = msgspec.json.decode(answer.document)
-                    rows += [
-                        {"compartment": f"{name}/{part.pop('part')}", **part} for part in parts
-                    ]
+                    for part in parts:
+                        kind = part.pop("part")
+                        if kind == "pool":  # the parent's own row
+                            row.update(part)
+                        else:
+                            rows.append({"compartment": f"{name}/{kind}", **part})
         return rows

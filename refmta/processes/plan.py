@@ -50,6 +50,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     draining: tuple[str, ...]
     #: Who may give orders by the control socket, besides root.
     operator: int
+    #: What his questions bring; empty for none.
+    key: bytes = b""
     max_agents: int = 50
+    #: Layers of confinement that this system does not have, and why; the log keeps saying so.
+    missing: dict[str, str] = {}
     #: Whether the supervisor inherits a file for the trace.
     traced: bool = False

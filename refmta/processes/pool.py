@@ -9,7 +9,10 @@ Calls are handed out in their order, under the same rules; those that find no wo
 link, unread, so that a caller without measure fills its own pipe only.
 
 The policy is `patterns.secure_preforking`; this file forks, accepts and kills.  A worker that is
-told to go (its control channel ends) has `GRACE_S` to do so; then it is killed.  When a server
+told to go (its control channel ends) has `GRACE_S` to do so; then it is killed.  So is one that
+leaves a session lying, says that it is idle when it had none, or keeps one for too long.
+
+When a server
 role dies, its channels in the workers are dead too: idle workers are retired at once, busy ones
 after their session, and no worker is made until the server is back; connections wait in the
 listening socket meanwhile.
@@ -33,6 +36,7 @@ import msgspec
 import trio
 
 from refmta.journal import Journal, journal
+from refmta.patterns.least_privilege import allow_calls
 from refmta.patterns.secure_preforking import Pool, Rules
 from refmta.patterns.trust_partitioning import (
     Channel,
@@ -64,6 +68,7 @@ from refmta.wire.messages import (
     Message,
     Ready,
     Session,
+    Stress,
 )
 from refmta.wire.reply import reply
 
@@ -71,6 +76,8 @@ from refmta.wire.reply import reply
 GRACE_S = 5.0
 #: How long a connection waits for a busy worker before a new one is made for it.
 PATIENCE_S = 0.01
+#: How long a worker may leave what it is handed lying: an idle one takes it at once.
+TAKING_S = 1.0
 #: Pause after an accept that failed for want of descriptors.
 ACCEPT_PAUSE_S = 0.1
 TOO_MANY = reply(421, "4.7.0", "too many connections from your address").encode()
@@ -100,6 +107,8 @@ def template(pooled: Pooled, requests: socket.socket) -> None:
             die_with_parent(parent)
             for each in children.descriptors():
                 os.close(each)
+            if pooled.narrow:
+                allow_calls((pooled.role, "worker"))
             (control,) = descriptors
             trio.run(work, pooled, rest, adopt(control, border("worker", "pool")))
             status = 0
@@ -283,8 +292,11 @@ class Parent:
             hand.client = client
             self.clients[client] += 1
             hand.control.post(session, end.detach())
-        with contextlib.suppress(ChannelBroken):  # the client sees a close, and comes again
-            await hand.control.flush()
+        self._look()
+        with trio.move_on_after(TAKING_S) as scope, contextlib.suppress(ChannelBroken):
+            await hand.control.flush()  # if it fails the client sees a close, and comes again
+        if scope.cancelled_caught:
+            self._distrust(hand, "it does not take its session")
 
     async def _worker(self) -> int:
         """A worker that was free, or a new one; it is busy now."""
@@ -339,6 +351,8 @@ class Parent:
         if self.traced >= 0:
             link = Link(role=self.pooled.role, port=TRACE, detail=str(os.getpid()))
             hand.control.post(link, os.dup(self.traced))
+        if self.pool.stressed:
+            hand.control.post(Stress(on=True))
         for port in self.pooled.servers:
             near, far = socket_pair()
             link = Link(role=self.pooled.role, port=port)
@@ -360,6 +374,12 @@ class Parent:
         except ChannelBroken:
             self._retire(hand)
 
+    def _distrust(self, hand: Hand, reason: str) -> None:
+        """An honest worker does not do that: it is ended at once."""
+        self.journal.warning("worker breaks the rules", worker=hand.pid, reason=reason)
+        self._retire(hand)
+        self._kill(hand, signal.SIGKILL)
+
     async def _flush_servers(self) -> None:
         dirty, self.dirty = self.dirty, []
         for channel in dirty:
@@ -367,14 +387,16 @@ class Parent:
                 await channel.flush()
 
     def _idle(self, hand: Hand) -> None:
-        if hand.client:
-            self.clients[hand.client] -= 1
-            hand.client = ""
-            self.pool.take_back(hand.number, trio.current_time())
-            self.crowded = False
-            if hand.stale or self.pool.is_spent(hand.number, trio.current_time()):
-                self._retire(hand)  # now: its place is wanted
-            self.changed.set()
+        if not hand.client:
+            self._distrust(hand, "it is idle without having had a session")
+            return
+        self.clients[hand.client] -= 1
+        hand.client = ""
+        self.pool.take_back(hand.number, trio.current_time())
+        self.crowded = False
+        if hand.stale or self.pool.is_spent(hand.number, trio.current_time()):
+            self._retire(hand)  # now: its place is wanted
+        self.changed.set()
 
     def _retire(self, hand: Hand) -> None:
         """No more sessions; it should end by itself, and is ended if it does not."""
@@ -403,7 +425,11 @@ class Parent:
             if not octets:
                 self.journal.critical("cannot work", reason="the template has ended")
                 raise SystemExit(1)
-            kind, number, value, text = parse_report(octets)
+            try:
+                kind, number, value, text = parse_report(octets)
+            except ValueError as error:
+                self.journal.critical("cannot work", reason=f"the template: {error}")
+                raise SystemExit(1) from None
             hand = self.hands.get(number)
             if hand is None:
                 continue
@@ -426,12 +452,39 @@ class Parent:
         self.changed.set()
 
     async def _housekeeping(self) -> None:
-        """Retire what is due, once a second."""
+        """Retire what is due, end what lasts too long, once a second."""
         while True:
             await trio.sleep(1)
             for number in self.pool.due(trio.current_time()):
                 self._retire(self.hands[number])
+            self._end_overlong()
+            self._look()
             self.clients += Counter()  # drops the zeros
+
+    def _end_overlong(self) -> None:
+        told, killed = self.pool.overlong(trio.current_time())
+        for number in told:
+            self.journal.warning("session lasts too long", worker=self.hands[number].pid)
+            self._kill(self.hands[number], signal.SIGTERM)
+        for number in killed:
+            self._distrust(self.hands[number], "it does not end its session")
+
+    def _look(self) -> None:
+        """Notice stress, and tell every worker when it begins or ends."""
+        change = self.pool.look(trio.current_time())
+        if change is None:
+            return
+        say = self.journal.warning if change else self.journal.info
+        say(f"stress {'begins' if change else 'ends'}", workers=len(self.pool.workers))
+        for number, worker in self.pool.workers.items():
+            if not worker.retired:
+                self.hands[number].control.post(Stress(on=change))
+                self.nursery.start_soon(self._flush, self.hands[number].control)
+
+    @staticmethod
+    async def _flush(channel: Channel) -> None:
+        with contextlib.suppress(ChannelBroken):
+            await channel.flush()
 
     async def _drain(self) -> None:
         """Let nobody in, let sessions end as soon as they may (421 to the next command), and go."""
@@ -448,7 +501,11 @@ class Parent:
 
     def _describe(self, ask: Ask) -> Answer:
         now_s = trio.current_time()
-        rows: list[dict[str, object]] = [{"part": "template", "pid": self.template}]
+        state = "stress" if self.pool.stressed else "ready"
+        rows: list[dict[str, object]] = [
+            {"part": "pool", "uses": self.pool.sessions, "state": state},
+            {"part": "template", "pid": self.template},
+        ]
         rows += [
             {
                 "part": "worker",
@@ -478,10 +535,14 @@ def main(pooled: Pooled) -> None:
         die_with_parent(parent)
         os.close(CHANNEL)
         requests.close()
+        if pooled.narrow:
+            allow_calls((pooled.role, "template", "worker"))
         template(pooled, others)
         os._exit(0)
     others.close()
     requests.setblocking(False)
+    if pooled.narrow:
+        allow_calls(("pool parent",))
 
     async def enter() -> None:
         supervisor = adopt(CHANNEL, border("compartment", "supervisor"))

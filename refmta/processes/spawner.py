@@ -37,7 +37,7 @@ from refmta.processes.children import Children, StartRefused
 CHANNEL = 3
 SUPERVISOR = 0
 #: Exit codes of a child that could not become what it should (sysexits.h).
-EX_NOHOME, EX_NOPERM = 73, 77
+EX_NOHOME, EX_NOPERM, EX_CONFIG = 73, 77, 78
 _REQUEST = struct.Struct("!H")
 _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -86,6 +86,8 @@ class Spawner:
         while True:
             born_s = time.monotonic()
             status = self._generation()
+            if status == EX_CONFIG:  # a guard that is not there will not be there next time
+                return EX_CONFIG
             if status == 0 or self._stopping:  # told so early, it could not yet drain: nothing ran
                 return 0 if status in (0, -signal.SIGTERM) else 1
             pause_s = min(5.0, pause_s * 2 + 0.05) if time.monotonic() - born_s < 10 else 0.0

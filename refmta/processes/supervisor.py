@@ -39,7 +39,7 @@ from refmta.processes.compartment import ON_CALL, POOLED, TRACE
 from refmta.processes.on_use import Kept, OnUse
 from refmta.processes.operators import Instance, Operators
 from refmta.processes.plan import ChannelRow, Compartment, Plan
-from refmta.processes.spawner import CHANNEL, EX_NOHOME, EX_NOPERM, request
+from refmta.processes.spawner import CHANNEL, EX_CONFIG, EX_NOHOME, EX_NOPERM, request
 from refmta.trace import Emit, Trace, silent
 from refmta.wire.messages import (
     AgentRefused,
@@ -57,8 +57,15 @@ STEADY_S = 10.0
 LONGEST_PAUSE_S = 30.0
 #: How long a compartment may take to drain before it is killed.
 DRAIN_S = 60.0
+#: How often the log says which layers of confinement are missing: often enough to be in every
+#: rotated file, seldom enough not to be filtered out.
+REMIND_S = 3600.0
 #: Agents of one user that may end in a row before its mail is deferred.
 FUTILE = 3
+
+
+class NotConfined(Exception):
+    """What confines a compartment is not there, or not tight: nothing of this system may run."""
 
 
 @dataclass(slots=True)
@@ -84,7 +91,9 @@ class Supervisor:
     operators: Operators = field(init=False)
 
     def __post_init__(self) -> None:
-        self.operators = Operators(self.plan.operator, self.instances, self.nursery)
+        plan = self.plan
+        about: dict[str, object] = {"architecture": plan.architecture, "missing": plan.missing}
+        self.operators = Operators(plan.operator, plan.key, about, self.instances, self.nursery)
         self.on_use = OnUse(self.nursery, lambda name: self.start(self._compartment(name)))
 
     def boot(self) -> None:
@@ -202,6 +211,14 @@ class Supervisor:
         if ready and not self.serving:
             self.serving = True
             self.journal.info("serving", architecture=self.plan.architecture)
+            self.nursery.start_soon(self._remind)
+
+    async def _remind(self) -> None:
+        """A layer that is missing is easily forgotten."""
+        while self.plan.missing:
+            for layer, reason in self.plan.missing.items():
+                self.journal.warning("layer missing", layer=layer, reason=reason)
+            await trio.sleep(REMIND_S)
 
     def _agent_wanted(self, user: str) -> None:
         if user not in self.wanted:
@@ -258,6 +275,8 @@ class Supervisor:
                 "ended", compartment=instance.compartment.name, process=instance.pid,
                 status=instance.status, user=instance.user, reason=text,
             )  # fmt: skip
+        if instance.status == EX_CONFIG:
+            raise NotConfined(instance.compartment.name)
         if self.draining:
             return
         if instance.compartment.per_user:
@@ -382,6 +401,9 @@ def main() -> None:
     log = journal("supervisor", terminal=os.isatty(2))
     try:
         trio.run(_enter, plan, listeners, log, traced)
+    except* NotConfined as failed:
+        log.critical("refuses to start", reason=str(failed.exceptions[0]))
+        raise SystemExit(EX_CONFIG) from None
     except* ChannelBroken as broken:
         log.error("ended", reason=str(broken.exceptions[0]))
         raise SystemExit(1) from None

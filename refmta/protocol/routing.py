@@ -21,7 +21,14 @@ same rows for what stands before it (ada+lists means ada); then the catch-all:
 
     aliases -> mailboxes (virtual) -> system_users -> [postmaster] -> catch_all -> 550 5.1.1
 
+Before all that, and at any domain, comes the operator's map `virtual` (`protocol.rewriting`), whose
+rows are expanded like aliases, with the same bounds.  `entering` and `leaving_as` are his two other
+maps: what an address is called here, and what it is called elsewhere.  Permission to relay is a
+matter of the address that the client has said: a map must not make us an open relay, nor close us.
+
 What is tricky
+- The queue remembers the addresses of an expansion, not their targets, and asks anew after a
+  restart: each of several targets' addresses must mean that one target alone (`problems`).
 - A loop is an alias that is met again on the way from itself; an alias met twice on different
   ways is a duplicate and expands once. Without the second rule 10 levels could mean 10^n steps.
 - Our own address literals are compared in one spelling (`relaying.literal`): "[127.0.0.01]" is us.
@@ -39,16 +46,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from refmta.protocol import relaying
+from refmta.protocol import relaying, rewriting, rewriting_problems
 from refmta.protocol.relaying import Relaying
-from refmta.wire.address import AddressError, Mailbox
+from refmta.protocol.rewriting import Loop, Rewriting
+from refmta.wire.address import AddressError, Mailbox, parse_mailbox
 from refmta.wire.reply import Reply, reply
 
 LEVELS: Final = (
     10  # of aliases; sendmail MaxAliasRecursion 10, Postfix virtual_alias_recursion 1000
 )
 TARGETS: Final = 1000  # of one recipient; Postfix virtual_alias_expansion_limit 1000
-POSTMASTER: Final = "postmaster"
+LOOP: Final = "5.4.6"  # RFC 3463 section 3.5: routing loop detected
+POSTMASTER: Final = rewriting.POSTMASTER
 LOCALHOST: Final = "localhost"
 SYSTEM_MAILBOX: Final = "Maildir"  # below the user's home
 VIRTUAL_OWNER: Final = "virtual"
@@ -85,6 +94,12 @@ class Table:
     literals: frozenset[str] = frozenset()
     separator: str = "+"
     relaying: Relaying = field(default_factory=Relaying)
+    rewriting: Rewriting = field(default_factory=Rewriting)
+
+    def named(self, domain: str) -> tuple[str, bool]:
+        """The one name of a domain or literal with us, and whether it is ours."""
+        name = _domain_name(self, domain)
+        return name, name in self.domains or name == self.hostname
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +108,8 @@ class Target:
 
     On this machine: user owns the mailbox and delivers ("ada", or "virtual"); mailbox is the path
     of the Maildir, relative to that user's mail root. Of kind "remote": user is the destination
-    (`protocol.relaying`), mailbox the address to be said at RCPT, and address the same.
+    (`protocol.relaying`), mailbox the address to be said at RCPT, and address what it is called
+    here: the same, but for the map `generic`.
     (kind, user, mailbox) names a target uniquely.
     """
 
@@ -137,8 +153,25 @@ def verify(table: Table, recipient: Mailbox, is_user: IsUser, client: str) -> Ac
         table.relaying, recipient.domain.lower(), client
     ):
         return NO_RELAY
-    answer = route(table, recipient, is_user)
+    known = entering(table, recipient)
+    answer = known if isinstance(known, Rejected) else route(table, known, is_user)
     return answer if isinstance(answer, Rejected) else ACCEPTED
+
+
+def entering(table: Table, mailbox: Mailbox) -> Mailbox | Rejected:
+    """What an address that comes in is called here, of a sender or a recipient."""
+    return _settled(rewriting.rewrite(table.rewriting, "canonical", mailbox, table.named), mailbox)
+
+
+def leaving_as(table: Table, mailbox: Mailbox) -> Mailbox | Rejected:
+    """What an address is called elsewhere, of a sender or a recipient."""
+    return _settled(rewriting.rewrite(table.rewriting, "generic", mailbox, table.named), mailbox)
+
+
+def _settled(found: Mailbox | Loop, mailbox: Mailbox) -> Mailbox | Rejected:
+    if isinstance(found, Loop):
+        return Rejected(reply(550, LOOP, f"address {mailbox} can't be rewritten"), str(found))
+    return found
 
 
 def route(table: Table, recipient: Mailbox, is_user: IsUser) -> Routed | Rejected:
@@ -150,17 +183,25 @@ def route(table: Table, recipient: Mailbox, is_user: IsUser) -> Routed | Rejecte
 
 def is_ours(table: Table, domain: str) -> bool:
     """Whether mail for this domain or literal ends here ("": for our postmaster)."""
-    name = _domain_name(table, domain)
-    return name in table.domains or name == table.hostname
+    return table.named(domain)[1]
 
 
 def leaving(table: Table) -> list[tuple[str, str]]:
-    """Every alias and catch-all that leads straight to another host: (key path, address)."""
-    return [
+    """Every alias, catch-all, and row of a map for what comes in, that leads straight from us to
+    another host: (key path, address or "@domain").
+    """
+    aliased = [
         (path, str(member))
         for path, members in _members(table)
         for member in members
         if not is_ours(table, member.domain)
+    ]
+    return aliased + [
+        (f'rewrite.{kind}."{rewriting.spell(key)}"', rewriting.spell_member(member))
+        for kind in rewriting.ON_ENTRY
+        for key, members in table.rewriting.rows(kind).items()
+        for member in members
+        if (key.domain is None or is_ours(table, key.domain)) and not is_ours(table, member.domain)
     ]
 
 
@@ -170,11 +211,53 @@ def problems(table: Table, is_user: IsUser = lambda _user: True) -> list[str]:
     Every alias, catch-all and the postmaster is routed. Without `is_user` every user exists.
     """
     found = _bad_keys(table) + _foreign_postmaster(table)
+    found += rewriting_problems.problems(table.rewriting, table.named, _own_names(table))
+    found += _hidden_aliases(table)
     for path, source in _sources(table):
-        answer = route(table, source, is_user)
-        if isinstance(answer, Rejected):
-            found.append(f"{path}: {answer.detail or f'{source}: {answer.reply.lines[0]}'}")
+        found += _problems_of(table, path, source, is_user)
+    for path, source, whole in _rewritten(table):
+        if not any(each.startswith(f"{path}: ") for each in found):  # one line per row
+            found += _problems_of(table, path, source, is_user, exists=whole)
     return found
+
+
+def _problems_of(
+    table: Table, path: str, source: Mailbox, is_user: IsUser, *, exists: bool = True
+) -> list[str]:
+    """exists: whether that very address is meant, and not only what becomes of its like."""
+    answer = route(table, source, is_user)
+    if isinstance(answer, Rejected):
+        if not exists and answer.reply.enhanced != LOOP:
+            return []
+        return [f"{path}: {answer.detail or f'{source}: {answer.reply.lines[0]}'}"]
+    for target in answer.targets if len(answer.targets) > 1 else ():
+        if route(table, parse_mailbox(target.address), is_user) != Routed((target,)):
+            return [f"{path}: leads to {target.address}, which means something else by itself"]
+    return []
+
+
+def _own_names(table: Table) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*table.domains, table.hostname)))
+
+
+def _hidden_aliases(table: Table) -> list[str]:
+    """A row of `virtual` comes first: whoever wrote the alias, too, means one of them."""
+    return [
+        f'domains."{name}".aliases."{local}": never reached: a row of rewrite.virtual comes first'
+        for name, domain in table.domains.items()
+        for local in domain.aliases
+        if _is_key(local, name) and _virtual(table, Mailbox(local=local, domain=name)) is not None
+    ]
+
+
+def _rewritten(table: Table) -> Iterator[tuple[str, Mailbox, bool]]:
+    """What rows of `virtual` are about, and whether it must exist: not what keeps its local part
+    at another domain, as it stands for everybody who may be there.
+    """
+    maps = table.rewriting
+    for key, mailbox in rewriting_problems.samples(maps, "virtual", _own_names(table)):
+        whole = key.local is not None or not rewriting.keeps_local(maps.virtual[key])
+        yield f'rewrite.virtual."{rewriting.spell(key)}"', mailbox, whole
 
 
 def _bad_keys(table: Table) -> list[str]:
@@ -251,6 +334,9 @@ class _Alias:
 
 def _look_up(table: Table, mailbox: Mailbox, is_user: IsUser) -> Target | _Alias | Rejected:
     """The rows of the module's docstring, in their order."""
+    members = _virtual(table, mailbox)
+    if members is not None:
+        return _Alias(f"rewritten {mailbox.key}", members)
     name = _domain_name(table, mailbox.domain)
     domain = table.domains.get(name)
     if domain is not None:
@@ -267,13 +353,19 @@ def _look_up(table: Table, mailbox: Mailbox, is_user: IsUser) -> Target | _Alias
     return NO_USER
 
 
+def _virtual(table: Table, mailbox: Mailbox) -> tuple[Mailbox, ...] | None:
+    return rewriting.look_up(table.rewriting, "virtual", mailbox, table.named)
+
+
 def _remote(table: Table, mailbox: Mailbox, name: str) -> Target | Rejected:
-    """The address goes to the next host as it came."""
+    """The address goes to the next host as it came, but for the map `generic`."""
     destination = relaying.destination(table.relaying, name)
     if destination is None:
         return NO_HOST
-    address = str(mailbox)
-    return Target(kind="remote", user=destination, mailbox=address, address=address)
+    said = leaving_as(table, mailbox)
+    if isinstance(said, Rejected):
+        return said
+    return Target(kind="remote", user=destination, mailbox=str(said), address=str(mailbox))
 
 
 def _candidates(local: str, separator: str) -> tuple[str, ...]:
@@ -318,7 +410,7 @@ class _Expansion:
         if isinstance(found, Target):
             self.targets.setdefault((found.kind, found.user, found.mailbox), found)
             too_many = len(self.targets) > TARGETS
-            return self._refuse("5.4.6", "has too many targets", way) if too_many else None
+            return self._refuse(LOOP, "has too many targets", way) if too_many else None
         if isinstance(found, _Alias):
             return self._follow(found, way)
         return self._dangling(found, mailbox, way) if way else found
@@ -326,9 +418,9 @@ class _Expansion:
     def _follow(self, alias: _Alias, way: tuple[str, ...]) -> Rejected | None:
         further = (*way, alias.key)
         if alias.key in way:
-            return self._refuse("5.4.6", "is a loop", further)
+            return self._refuse(LOOP, "is a loop", further)
         if len(way) >= LEVELS:
-            return self._refuse("5.4.6", "has too many levels", further)
+            return self._refuse(LOOP, "has too many levels", further)
         if not alias.members:
             return self._refuse("5.3.5", "has no members", further)
         if alias.key in self._done:

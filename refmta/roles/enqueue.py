@@ -49,6 +49,8 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     """enqueue's configuration."""
 
     spool: str
+    #: What the spool is called inside of its jail, if it has one.
+    root: str = ""
     hostname: str
     message_octets: int
 
@@ -386,7 +388,7 @@ def disk_rejection(error: OSError) -> Rejection:
 async def run(context: Context, journal: Journal) -> None:
     """The role: recover, then serve until drained.  Raises OSError if there is no spool."""
     config = context.slice("enqueue", Slice)
-    role = Enqueue(PosixDisk(config.spool), config, journal, trace=context.trace)
+    role = Enqueue(PosixDisk(config.root or config.spool), config, journal, trace=context.trace)
     recovered = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(role.follow_qmgr, context, recovered)

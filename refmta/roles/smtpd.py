@@ -14,6 +14,10 @@ What is tricky:
   wait for the client (too slow, or the server drains) and a wait for a verdict alike; the phase
   says which.  Sockets are read and written without trio's checkpoints, since a session is alone
   in its process: at fifteen of them a message they would cost as much as all the rest.
+- Under stress, when the pool has no worker left, a client may be silent for `stress_s` only, also
+  one that is silent already; and it must bring a whole line in that time, or content at `RATE`,
+  not an octet now and then.  RFC 5321 4.5.3.2.7 says five minutes (SHOULD); Postfix's
+  stress-adaptive behaviour deviates in the same way (STRESS_README), for sessions that begin then.
 - After an overdue or lost verdict the channels may still hold an answer that nobody waits for, so
   the session says that it was not clean, and its process must serve no other.
 """
@@ -51,6 +55,8 @@ READ_OCTETS = 8 * 1024
 CONTENT_OCTETS = 64 * 1024
 #: Content that may wait in the channel before it is pushed out.
 HELD_OCTETS = 128 * 1024
+#: Octets that earn a second under stress.  Precedent: Postfix's smtpd_min_data_rate.
+RATE = 500
 #: Phases in which an answer of resolve or enqueue is on its way.
 AWAITING = (smtp.Phase.RCPT_ASKED, smtp.Phase.COMMITTING)
 AWAY = reply(451, "4.3.0", "a part of this server is starting anew; try again")
@@ -66,6 +72,9 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     command_s: float
     data_s: float
     verdict_s: float
+    stress_s: float
+    #: Whether addresses that come in may be rewritten.
+    rewrites: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -84,9 +93,14 @@ class Conversation:
     session: smtp.Session = field(default_factory=smtp.Session)
     clean: bool = True
     draining: bool = False
+    stressed: bool = False
+    #: Of the wait for the client that goes on now; 0 if there is none.
+    _patience_s: float = 0.0
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     _interruptible: bool = False
     _output: list[bytes] = field(default_factory=list)
+    #: What stands for addresses of this transaction.
+    _instead: dict[str, str] = field(default_factory=dict)
     _decoder: Decoder = field(default_factory=Decoder)
     _held: int = 0
     _said_bye: bool = False
@@ -114,6 +128,7 @@ class Conversation:
     async def _interrupted(self) -> None:
         """A wait was cut off: say why, and end.  An answer that comes too late is nobody's."""
         drained = self.draining and self._interruptible
+        self._patience_s = 0.0
         self.clean = self.session.phase not in AWAITING
         if self.session.phase is smtp.Phase.COMMITTING:
             self.trace("smtpd.unheard")
@@ -125,6 +140,12 @@ class Conversation:
         self.draining = True
         if self._interruptible:
             self._scope.cancel()
+
+    def press(self, stressed: bool) -> None:
+        """Stress begins or ends: patience changes, also with a client that is silent now."""
+        self.stressed = stressed
+        if self._patience_s:
+            self._allow(self._patience_s, earned_s=None if not stressed else 0.0)
 
     # -- what happens next ------------------------------------------------------------------------
 
@@ -141,7 +162,7 @@ class Conversation:
 
     async def _read_line(self) -> smtp.Event:
         limit = self.options.limits.command_line
-        too_long = False
+        too_long, earned_s = False, None
         while True:
             end = self._input.find(b"\n") + 1
             if end:
@@ -157,12 +178,14 @@ class Conversation:
                 self._input.clear()
             if self.draining:
                 return smtp.Draining()
-            event = await self._fill(self.config.command_s)
+            had = len(self._input)
+            event = await self._fill(self.config.command_s, earned_s)
             if event is not None:
                 return event
+            earned_s = (len(self._input) - had) / RATE
 
     async def _read_body(self) -> smtp.Event:
-        decoder = self._decoder
+        decoder, earned_s = self._decoder, None
         while True:
             if self._input:
                 content = decoder.feed(bytes(self._input))
@@ -176,9 +199,10 @@ class Conversation:
                 return smtp.BodyEnd(size=decoder.size, bare=decoder.bare)
             if decoder.status == "refused_end":
                 return smtp.BodyRefusedEnd()
-            event = await self._fill(self.config.data_s)
+            event = await self._fill(self.config.data_s, earned_s)
             if event is not None:
                 return event
+            earned_s = len(self._input) / RATE
 
     async def _pass_on(self, content: bytes) -> None:
         for start in range(0, len(content), LIMITS[OCTETS]):
@@ -189,9 +213,9 @@ class Conversation:
             with contextlib.suppress(ChannelBroken):  # the verdict will say so
                 await self.enqueue.flush()
 
-    async def _fill(self, patience_s: float) -> smtp.Event | None:
+    async def _fill(self, patience_s: float, earned_s: float | None) -> smtp.Event | None:
         """More input; or the event that came in its place."""
-        self._be_patient(patience_s)
+        self._allow(patience_s, earned_s)
         if not await self._flush_replies():
             return smtp.Lost()
         self._interruptible = self.session.phase is not smtp.Phase.BODY
@@ -203,11 +227,24 @@ class Conversation:
             return None
         except OSError:
             return smtp.Lost()
-        self._interruptible = False
+        self._interruptible, self._patience_s = False, 0.0
         if not octets:
             return smtp.Lost()
         self._input += octets
         return None
+
+    def _allow(self, patience_s: float, earned_s: float | None) -> None:
+        """The deadline of a wait for the client.  earned_s: what the octets that it just sent of
+        an unfinished line or content are worth under stress; None where it begins afresh.
+        """
+        self._patience_s = patience_s
+        if not self.stressed:
+            self._be_patient(patience_s)
+            return
+        deadline = trio.current_time() + min(patience_s, self.config.stress_s)
+        if earned_s is not None:
+            deadline = min(deadline, self._scope.deadline + earned_s)
+        self._scope.deadline = deadline
 
     def _be_patient(self, seconds: float) -> None:
         """Move the deadline, unless it is right to within a fiftieth: moving it is not free."""
@@ -217,7 +254,8 @@ class Conversation:
 
     async def _recipient_verdict(self) -> smtp.Event:
         match await self._verdict(self.resolve):
-            case Verified(code=250):
+            case Verified(code=250) as verified:
+                self._note(verified)
                 return smtp.RecipientVerdict(True)
             case Verified() as verified if verified.code >= 400:
                 answer = reply(verified.code, verified.enhanced or None, verified.text)
@@ -259,8 +297,7 @@ class Conversation:
                 if effect.reply.code >= 400:
                     self._log_refusal(str(effect.reply))
             case smtp.AskRecipient():
-                recipient = self._address(effect.recipient)
-                self.resolve.post(Verify(recipient=recipient, client=self.client))
+                self.resolve.post(self._question(effect.recipient))
             case smtp.ReadBody():
                 self._decoder = Decoder()
                 self._held = 0
@@ -274,10 +311,34 @@ class Conversation:
             case smtp.Close():
                 await self._close(politely=self._said_bye and not self._input)
 
+    def _question(self, recipient: Mailbox) -> Verify:
+        """About a recipient; and about the reverse-path, too, if there is a map to go through."""
+        if not self.session.recipients:
+            self._instead.clear()  # a transaction begins
+        sender = self.session.reverse_path if self.config.rewrites else None
+        return Verify(
+            recipient=self._address(recipient),
+            client=self.client,
+            reverse_path="" if sender is None else self._address(sender),
+        )
+
+    def _note(self, verified: Verified) -> None:
+        """What resolve makes of the addresses that it was asked about."""
+        asked, sender = self.session.asked, self.session.reverse_path
+        if asked is not None and verified.recipient:
+            self._instead[self._address(asked)] = verified.recipient
+        if sender is not None and verified.reverse_path:
+            self._instead[self._address(sender)] = verified.reverse_path
+
+    def _kept(self, mailbox: Mailbox) -> str:
+        """The address that the queue gets: what the maps made of it, or itself."""
+        address = self._address(mailbox)
+        return self._instead.get(address, address) if self._instead else address
+
     def _submission(self, body: smtp.ReadBody) -> Submit:
         return Submit(
-            reverse_path="" if body.reverse_path is None else self._address(body.reverse_path),
-            recipients=tuple([self._address(each) for each in body.recipients]),
+            reverse_path="" if body.reverse_path is None else self._kept(body.reverse_path),
+            recipients=tuple([self._kept(each) for each in body.recipients]),
             client=self.client,
             helo=body.helo,
             protocol="ESMTP" if body.extended else "SMTP",

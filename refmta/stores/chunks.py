@@ -34,8 +34,8 @@ from itertools import chain, count
 
 import msgspec
 
+from refmta.patterns.unique_atomic_chunks import Disk, Op, carry_out
 from refmta.protocol.delivery import Mark
-from refmta.stores.disk import Disk, Op
 from refmta.wire.envelope import (
     MAX_BLOCK,
     Chunk,
@@ -190,25 +190,12 @@ def commit(disk: Disk, group: Sequence[OpenDraft]) -> dict[str, OSError]:
     """Carry out the commit plan for a group of finished drafts; returns the failures by path.
 
     A file that can't be synced fails alone; a directory that can't be synced fails the group.
-    A path without failure is durable.  A failed sync is never tried again: the kernel may have
-    dropped the dirty pages and report success the second time.
+    A path without failure is durable.
     """
-    drafts = {each.path: each for each in group}
-    failures: dict[str, OSError] = {}
-    for op in commit_plan(list(drafts)):
-        try:
-            if op.kind == "sync_dir":
-                disk.sync_dir(op.path)
-            elif op.path in failures:
-                continue
-            elif op.kind == "writeback":
-                disk.writeback(drafts[op.path].handle)
-            elif op.kind == "sync":
-                disk.sync(drafts[op.path].handle)
-        except OSError as error:
-            failed = drafts if op.kind == "sync_dir" else (op.path,)
-            failures.update(dict.fromkeys(failed, error))
-    return failures
+    handles = {each.path: each.handle for each in group}
+    failed = carry_out(disk, commit_plan(list(handles)), handles)
+    together = dict.fromkeys(handles, failed.directory) if failed.directory else {}
+    return {**together, **failed.units}
 
 
 def set_aside(disk: Disk, name: str, reason: str) -> None:

@@ -1,57 +1,22 @@
-"""The narrow boundary to the disk, and plans: commit protocols as data.
+"""The narrow boundary to the disk.
 
-All disk work of the MTA is either one of `Disk`'s methods or an `Op` of a plan, so that it can be
-recorded, enumerated, failed and counted.  Paths are relative to the store's root, and the real
-disk resolves them below a directory descriptor: a store that was handed a directory reaches
-nothing else by this boundary.
-
-Theory of operation: a plan is a sequence of `Op`; its order is the durability argument.  `run`
-executes it and stops at the first failure.  A completed `sync` forces a file's octets; only
-`sync_dir` forces names (persistence model P3).  `reply` stands for the promise to the client.
+All disk work of the MTA is one of `Disk`'s methods, so that it can be recorded, enumerated, failed
+and counted; its order is a plan (`patterns.unique_atomic_chunks`).  Paths are relative to the
+store's root, and the real disk resolves them below a directory descriptor: a store that was handed
+a directory reaches nothing else by this boundary.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
+
+from refmta.patterns.unique_atomic_chunks import Disk
+
+__all__ = ["Disk", "PosixDisk"]
 
 _T = TypeVar("_T")
-
-
-class Op(NamedTuple):
-    """One disk operation of a plan.
-
-    kind: create, write, writeback (start it, don't wait), sync, sync_dir, rename, link, unlink,
-    truncate, mkdir, close, reply.  path: relative to the root.  data: octets of a write.
-    target: second path of rename and link.
-    """
-
-    kind: str
-    path: str
-    data: bytes = b""
-    target: str = ""
-
-
-class Disk(Protocol):
-    """What a store may do.  Methods raise OSError; handles are small integers."""
-
-    def create(self, path: str, mode: int = 0o600) -> int: ...
-    def open_read(self, path: str) -> int: ...
-    def open_append(self, path: str) -> int: ...
-    def write(self, handle: int, data: bytes) -> None: ...
-    def read(self, handle: int, size: int, offset: int) -> bytes: ...
-    def size(self, handle: int) -> int: ...
-    def truncate(self, handle: int, size: int) -> None: ...
-    def writeback(self, handle: int) -> None: ...
-    def sync(self, handle: int) -> None: ...
-    def sync_dir(self, path: str) -> None: ...
-    def close(self, handle: int) -> None: ...
-    def rename(self, path: str, target: str) -> None: ...
-    def link(self, path: str, target: str) -> None: ...
-    def unlink(self, path: str) -> None: ...
-    def mkdir(self, path: str, mode: int = 0o700) -> None: ...
-    def listdir(self, path: str) -> list[str]: ...
 
 
 class PosixDisk:
@@ -130,44 +95,3 @@ class PosixDisk:
             return action(handle)
         finally:
             os.close(handle)
-
-
-def run(disk: Disk, plan: Iterable[Op], reply: Callable[[str], None]) -> None:
-    """Execute a whole plan; `reply(token)` is called where the plan says so.  Raises OSError."""
-    handles: dict[str, int] = {}
-    try:
-        for op in plan:
-            _perform(disk, op, handles, reply)
-    finally:
-        for handle in handles.values():
-            disk.close(handle)
-
-
-def _perform(disk: Disk, op: Op, handles: dict[str, int], reply: Callable[[str], None]) -> None:
-    match op.kind:
-        case "create":
-            handles[op.path] = disk.create(op.path)
-        case "write":
-            disk.write(handles[op.path], op.data)
-        case "writeback":
-            disk.writeback(handles[op.path])
-        case "sync":
-            disk.sync(handles[op.path])
-        case "sync_dir":
-            disk.sync_dir(op.path)
-        case "rename":
-            disk.rename(op.path, op.target)
-            if op.path in handles:
-                handles[op.target] = handles.pop(op.path)
-        case "link":
-            disk.link(op.path, op.target)
-        case "unlink":
-            disk.unlink(op.path)
-        case "mkdir":
-            disk.mkdir(op.path)
-        case "close":
-            disk.close(handles.pop(op.path))
-        case "reply":
-            reply(op.path)
-        case _:
-            raise ValueError(f"no such disk operation: {op.kind}")

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from refmta.stores.disk import Disk, Op
+from refmta.patterns.unique_atomic_chunks import Disk, Op, carry_out
 from refmta.wire.header import delivered_to, return_path
 
 _OURS = re.compile(r"[0-9]{1,12}\.Q[0-9A-HJKMNP-TV-Z]{16}R[0-9]{1,6}\.")
@@ -131,30 +131,16 @@ def commit(disk: Disk, mailbox: str, group: Sequence[Staged]) -> dict[str, OSErr
 
     Takes over the files: all are closed when it returns.  What failed before its rename is gone.
     """
-    staged = {each.path: each for each in group}
+    plan = commit_plan(mailbox, [each.name for each in group])
+    failed = carry_out(disk, plan, {each.path: each.handle for each in group})
     failures: dict[str, OSError] = {}
-    for op in commit_plan(mailbox, [each.name for each in group]):
-        if op.kind == "sync_dir":
-            try:
-                disk.sync_dir(op.path)
-            except OSError as error:
-                failures.update({each.name: error for each in group if each.path in staged})
-        elif op.path in staged:
-            try:
-                _perform(disk, op, staged[op.path])
-            except OSError as error:
-                failed = staged.pop(op.path)
-                failures[failed.name] = error
-                failed.discard()
-    for each in staged.values():
-        disk.close(each.handle)
+    for each in group:
+        error = failed.units.get(each.path)
+        if error is not None:
+            each.discard()
+        else:
+            disk.close(each.handle)
+            error = failed.directory
+        if error is not None:
+            failures[each.name] = error
     return failures
-
-
-def _perform(disk: Disk, op: Op, staged: Staged) -> None:
-    if op.kind == "writeback":
-        disk.writeback(staged.handle)
-    elif op.kind == "sync":
-        disk.sync(staged.handle)
-    elif op.kind == "rename":
-        disk.rename(op.path, op.target)

@@ -19,6 +19,8 @@ from refmta.wire.frame import LIMITS, MESSAGE, FrameError
 Address = Annotated[str, msgspec.Meta(max_length=256)]
 QueueId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-HJKMNP-TV-Z]{16}\Z")]
 Text = Annotated[str, msgspec.Meta(max_length=1024)]
+#: A user of this machine: Debian's NAME_REGEX with inner dots, as `protocol.routing` asks for.
+UserName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_][a-z0-9_.-]{0,31}\Z")]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.@-]{1,64}\Z")]
 #: Who delivers: a user's name, or for remote mail the destination (`protocol.routing.Target`).
 Owner = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.@:\[\]-]{1,280}\Z")]
@@ -80,11 +82,14 @@ class AgentRefused(Message, tag="agent-refused", frozen=True):
 
 
 class Ask(Message, tag="ask", frozen=True):
-    """A question of the operator's commands (`ps`, `queue ...`)."""
+    """A question of the operator's commands (`ps`, `queue ...`).  key: by what the supervisor knows
+    an operator (`processes.operators`).
+    """
 
     reference: Reference
     verb: Literal["ps", "list", "show", "retry", "hold", "release", "remove"]
     queue_id: Annotated[str, msgspec.Meta(max_length=16)] = ""
+    key: Annotated[bytes, msgspec.Meta(max_length=64)] = b""
 
 
 class Answer(Message, tag="answer", frozen=True):
@@ -106,6 +111,12 @@ class Session(Message, tag="session", frozen=True):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
+class Stress(Message, tag="stress", frozen=True):
+    """Pool parent to worker, at any time: all workers are busy, or no longer."""
+
+    on: bool
+
+
 class Idle(Message, tag="idle", frozen=True):
     """Worker to pool parent: that session has ended."""
 
@@ -118,18 +129,27 @@ class Attach(Message, tag="attach", frozen=True):
 
 
 class Verify(Message, tag="verify", frozen=True):
-    """Do we take mail for this recipient from this client (an IP address)?"""
+    """Do we take mail for this recipient from this client (an IP address)?
+
+    reverse_path: of the message, if it may have to be rewritten; empty else.
+    """
 
     recipient: Address
     client: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    reverse_path: Address = ""
 
 
 class Verified(Message, tag="verified", frozen=True):
-    """Code 250: accepted.  Otherwise the reply that the client gets."""
+    """Code 250: accepted.  Otherwise the reply that the client gets.
+
+    recipient, reverse_path: what stands for them from now on; empty where they stay.
+    """
 
     code: Code
     enhanced: EnhancedCode
     text: Text
+    recipient: Address = ""
+    reverse_path: Address = ""
 
 
 # -- smtpd and enqueue ----------------------------------------------------------------------------
@@ -183,10 +203,14 @@ class Arrived(Message, tag="arrived", frozen=True):
 
 
 class Route(Message, tag="route", frozen=True):
-    """Where does this recipient's mail go?"""
+    """Where does this recipient's mail go?
+
+    reverse_path: of the message, if it may be called otherwise elsewhere; empty else.
+    """
 
     reference: Reference
     recipient: Address
+    reverse_path: Address = ""
 
 
 class Target(Message, tag="target", frozen=True):
@@ -202,13 +226,37 @@ class Target(Message, tag="target", frozen=True):
 
 
 class Routed(Message, tag="routed", frozen=True):
-    """Its targets, or (code other than 250) why there are none."""
+    """Its targets, or (code other than 250) why there are none.
+
+    reverse_path: what to say elsewhere in its place; empty where it stays.
+    """
 
     reference: Reference
     code: Code
     enhanced: EnhancedCode
     text: Text
     targets: Annotated[tuple[Target, ...], msgspec.Meta(max_length=1000)] = ()
+    reverse_path: Address = ""
+
+
+# -- resolve and accounts -------------------------------------------------------------------------
+
+
+class Lookup(Message, tag="lookup", frozen=True):
+    """May this user of the machine receive mail?"""
+
+    reference: Reference
+    name: UserName
+
+
+class Account(Message, tag="account", frozen=True):
+    """Whether there is such a user, and no system user.  Nothing else of him is told.
+
+    "unknown": the user database does not answer now.
+    """
+
+    reference: Reference
+    exists: Literal["yes", "no", "unknown"]
 
 
 # -- qmgr and delivery agents ---------------------------------------------------------------------
@@ -246,13 +294,15 @@ class RelayRecipient(msgspec.Struct, frozen=True, array_like=True, forbid_unknow
 class Relay(Message, tag="relay", frozen=True):
     """With one descriptor, read only: the chunk.  Send its message to these recipients.
 
-    All jobs of one channel have the same destination.
+    All jobs of one channel have the same destination.  reverse_path: what to say at MAIL in place
+    of the message's own; empty for that one.
     """
 
     reference: Reference
     queue_id: QueueId
     destination: Owner
     recipients: Annotated[tuple[RelayRecipient, ...], msgspec.Meta(min_length=1, max_length=100)]
+    reverse_path: Address = ""
 
 
 class Hurry(Message, tag="hurry", frozen=True):

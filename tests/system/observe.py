@@ -18,6 +18,9 @@ from system.server import PATIENCE_S, Server
 
 from refmta.wire.envelope import Chunk, decode_chunk
 
+#: The module that a compartment's program begins with.
+MARK = b"refmta.architectures.enter"
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -62,8 +65,9 @@ def processes(server: Server) -> list[Process]:
     for pid in server.survivors():
         with contextlib.suppress(OSError):
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if len(arguments) > 1:  # else it has just ended
-                rows[pid] = _parent(pid), arguments[-2].decode()
+            if MARK in arguments:  # else it has just ended
+                # what follows: the architecture, the compartment, the spool
+                rows[pid] = _parent(pid), arguments[arguments.index(MARK) + 2].decode()
     found = [Process(spawner, os.getpid(), "spawner")]
     for pid, (parent, name) in rows.items():
         part = ""

@@ -77,7 +77,11 @@ class Server:
         return found
 
     def _ours(self, proc: Path) -> bool:
-        """stderr is our log: the one thing that every process of the server inherits."""
+        """stderr is our log: the one thing that every process of the server inherits.  Without root
+        nobody may look at that; the spool is in the command line.
+        """
+        if os.geteuid() != 0:
+            return str(self.spool).encode() in (proc / "cmdline").read_bytes().split(b"\0")
         return str((proc / "fd" / "2").readlink()) == str(self.log)
 
     def serving(self) -> bool:
@@ -99,7 +103,7 @@ class Server:
 
     def ps(self) -> list[dict[str, Any]]:
         done = self.run("ps", "--json")
-        return json.loads(done.stdout) if done.returncode == 0 else []
+        return json.loads(done.stdout)["processes"] if done.returncode == 0 else []
 
     def pid(self, compartment: str) -> int:
         return next(row["pid"] for row in self.ps() if row["compartment"] == compartment)

@@ -28,6 +28,8 @@ from system.observe import (
 from system.server import PATIENCE_S, Server, server
 
 from refmta.cli.main import main
+from refmta.wire.frame import MESSAGE, Frame, encode
+from refmta.wire.messages import Ask, encode_message
 
 NOBODY = 65534
 NO_SUCH = "06H06TY2DFR20W5S"
@@ -99,7 +101,7 @@ def show(running: Server, queue_id: str) -> dict:
 def test_ps_shows_every_process_and_what_it_runs_as(running):
     with Client(running) as client:
         assert client.code("EHLO client.example.net") == 250
-        rows = json.loads(done(running, "ps", "--json"))
+        rows = json.loads(done(running, "ps", "--json"))["processes"]
         seen = {each.pid: each for each in processes(running)}
         assert {row["pid"] for row in rows} == set(seen)
         for row in rows:
@@ -266,6 +268,7 @@ def test_wrong_usage_is_exit_2(running):
 
 # -- who may --------------------------------------------------------------------------------------
 
+GUESS = encode(Frame(MESSAGE, encode_message(Ask(reference=1, verb="ps", key=b"k" * 32)))).hex()
 KNOCK = """
 import os, socket, sys
 os.setgroups([]); os.setgid({uid}); os.setuid({uid})
@@ -273,6 +276,7 @@ s = socket.socket(socket.AF_UNIX)
 try:
     s.connect(sys.argv[1])
     s.settimeout(30)
+    s.sendall(bytes.fromhex(sys.argv[2]))
     sys.exit(0 if s.recv(1) == b"" else 9)
 except PermissionError:
     sys.exit(7)
@@ -282,18 +286,18 @@ except PermissionError:
 @pytest.mark.needs("root")
 def test_another_user_cannot_open_the_control_socket(running):
     control = str(running.spool / "control")
-    knock = [sys.executable, "-c", KNOCK.format(uid=NOBODY), control]
+    knock = [sys.executable, "-c", KNOCK.format(uid=NOBODY), control, GUESS]
     assert subprocess.run(knock, timeout=PATIENCE_S, check=False).returncode == 7
 
 
 @pytest.mark.needs("root")
 def test_another_user_is_sent_away_even_if_the_socket_is_open_to_all(running):
-    """The supervisor asks the kernel who it is."""
+    """He can't read the key, which each question must bring."""
     control = running.spool / "control"
     mode = control.stat().st_mode
     control.chmod(0o666)
     try:
-        knock = [sys.executable, "-c", KNOCK.format(uid=NOBODY), str(control)]
+        knock = [sys.executable, "-c", KNOCK.format(uid=NOBODY), str(control), GUESS]
         assert subprocess.run(knock, timeout=PATIENCE_S, check=False).returncode == 0
     finally:
         control.chmod(mode)

@@ -147,10 +147,10 @@ def test_every_descriptor_is_of_an_expected_kind(running):
         home = str((each.proc / "cwd").readlink())
         for descriptor, what in each.descriptors().items():
             kinds = {
+                home: "HOME",
                 str(running.log): "LOG",
                 str(running.spool): "SPOOL",
                 str(running.spool / "chunks" / chunk): "CHUNK",
-                home: "HOME",
             }
             kind = kinds.get(what, what)
             assert allowed.fullmatch(kind), (each, descriptor, what)

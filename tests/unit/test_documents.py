@@ -16,6 +16,7 @@ from refmta.architectures.sections import (
     Remote,
     Reports,
     Retry,
+    Rewrite,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,10 @@ def test_the_map_shows_the_house():
 
 
 def test_each_configuration_shown_is_right():
-    pages = [(ROOT / "docs" / name).read_text() for name in ("getting-started.md", "relaying.md")]
+    pages = [
+        (ROOT / "docs" / name).read_text()
+        for name in ("getting-started.md", "relaying.md", "rewriting.md")
+    ]
     for document in (README, *pages):
         (text,) = re.findall(r"```toml\n(.*?)```", document, re.DOTALL)
         configuration = msgspec.convert(tomllib.loads(text), Configuration, strict=True)
@@ -70,7 +74,7 @@ def test_every_key_and_default_is_told():
     for section in (Pool(), Remote(), Retry()):
         for key, default in msgspec.structs.asdict(section).items():
             assert f"`{key}` ({default:g})" in OPERATING, (section, key, default)
-    for section in (Relay(), Reports()):
+    for section in (Relay(), Reports(), Rewrite()):
         for key, default in msgspec.to_builtins(section).items():
             assert f"| `{key}` | {shown(default)} |" in OPERATING, (key, default)
 

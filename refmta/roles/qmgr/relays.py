@@ -238,6 +238,7 @@ class Relays:
             queue_id=active.queue_id,
             destination=session.name,
             recipients=tuple(recipients),
+            reverse_path=active.said_from,
         )
         queue.post(session.channel, job, descriptor)
 

@@ -33,6 +33,7 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
 
     copies: which reports postmaster gets, too ("failed", "double").
     delay_warning_s: after which time a sender is told of a delay; 0 for never.
+    rewrites: whether a reverse-path may be called otherwise elsewhere.
     """
 
     spool: str
@@ -45,11 +46,14 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     postmaster: str = ""
     remote_workers: int = 100
     per_destination: int = 20
+    rewrites: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Active:
-    """A message in memory.  reports: how many about it are under way."""
+    """A message in memory.  reports: how many about it are under way.  said_from: what to say
+    elsewhere in place of its reverse-path; empty for that itself.
+    """
 
     envelope: Envelope
     state: delivery.Message
@@ -57,6 +61,7 @@ class Active:
     descriptor: int = -1
     losses: int = 0
     reports: int = 0
+    said_from: str = ""
 
     @property
     def queue_id(self) -> str:

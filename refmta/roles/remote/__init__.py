@@ -24,5 +24,6 @@ TLS and authentication.
 """
 
 from refmta.roles.remote.conversation import Conversation, Slice, attend
+from refmta.roles.remote.names import preload
 
-__all__ = ["Conversation", "Slice", "attend"]
+__all__ = ["Conversation", "Slice", "attend", "preload"]

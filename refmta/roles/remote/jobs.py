@@ -46,13 +46,18 @@ class Progress:
         """For the recipients that are still open.  Raises Unsendable."""
         try:
             return smtp.Transaction(
-                reverse_path=self.letter.reverse_path,
+                reverse_path=self._reverse_path(),
                 recipients=tuple([each.address for each in self.pending]),
                 octets=self.letter.octets,
                 eight_bit=self.letter.eight_bit,
             )
         except ValueError as error:  # our queue's mistake, and a command of somebody's choosing
             raise Unsendable("5.1.3", f"not to be said in SMTP: {error}") from None
+
+    def _reverse_path(self) -> str:
+        """The message's own, or what the queue says in its place; null stays so (RFC 5321 6.1)."""
+        own = self.letter.reverse_path
+        return own and (self.job.relay.reverse_path or own)
 
     def settle(self, host: str, connection: str, done: smtp.Done) -> list[RelayRecipient]:
         """Note the verdicts of an attempt; who has got the message.

@@ -10,11 +10,13 @@ Rules a reader may rely on
 dnspython follows aliases (with a limit to the chain), ignores answers of strangers, and repeats a
 truncated answer's question over TCP.  It imports record types when it first meets them; they are
 imported here, so that a jail without files changes nothing (it would silently return records that
-it can't read).
+it can't read).  For the same reason /etc/resolv.conf is read once, before that (`preload`): who
+changes it restarts the server.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import random
 import re
@@ -49,13 +51,23 @@ _match_server = re.compile(
     r"(?::([0-9]{1,5}))?\Z"
 ).match
 _backend = dns.asyncbackend.get_backend("trio")
+#: The machine's name servers, as the process found them before it was confined.
+_machine: list[Any] = []
+
+
+def preload() -> None:
+    """Read /etc/resolv.conf while it can be seen.  A machine without one may still have the
+    configuration name its servers.
+    """
+    with contextlib.suppress(dns.resolver.NoResolverConfiguration, OSError):
+        _machine[:] = dns.asyncresolver.Resolver().nameservers
 
 
 @dataclass(slots=True)
 class Names:
-    """Questions to name servers.  Reads /etc/resolv.conf unless some are given (as "192.0.2.1",
-    "192.0.2.1:53" or "[2001:db8::1]:53").  Raises ValueError for what is no name server, and
-    dns.resolver.NoResolverConfiguration.
+    """Questions to name servers: those given (as "192.0.2.1", "192.0.2.1:53" or
+    "[2001:db8::1]:53"), else those of the machine, as `preload` or /etc/resolv.conf has them.
+    Raises ValueError for what is no name server, and dns.resolver.NoResolverConfiguration.
     """
 
     nameservers: Sequence[str] = ()
@@ -63,9 +75,10 @@ class Names:
     _resolver: dns.asyncresolver.Resolver = field(init=False)
 
     def __post_init__(self) -> None:
-        resolver = dns.asyncresolver.Resolver(configure=not self.nameservers)
-        if self.nameservers:
-            resolver.nameservers = [_nameserver(each) for each in self.nameservers]
+        resolver = dns.asyncresolver.Resolver(configure=not (self.nameservers or _machine))
+        if self.nameservers or _machine:
+            given = [_nameserver(each) for each in self.nameservers]
+            resolver.nameservers = given or list(_machine)
         resolver.lifetime = self.patience_s
         resolver.timeout = self.patience_s / 4  # of one try at one server
         resolver.use_edns(0, 0, UDP_OCTETS)

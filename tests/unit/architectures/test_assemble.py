@@ -20,7 +20,7 @@ from refmta.architectures.configuration import Configuration, ConfigurationError
 from refmta.patterns.secure_preforking import Rules
 from refmta.processes.plan import Plan
 from refmta.processes.pool import PoolSlice
-from refmta.roles import bounce, enqueue, local, qmgr, remote, resolve, smtpd
+from refmta.roles import accounts, bounce, enqueue, local, qmgr, remote, resolve, smtpd
 
 SECRET = "ada-and-nobody-else"
 TEXT = f"""\
@@ -76,7 +76,7 @@ def test_the_supervisor_is_compartment_0_and_has_no_slice(architecture):
     for compartment in made.plan.compartments:
         row = made.manifest["compartments"][compartment.number]
         assert row["name"] == compartment.name
-        assert row["arguments"][-2:] == [architecture.name, compartment.name]
+        assert row["arguments"][-3:] == [architecture.name, compartment.name, "/spool"]
         assert row["per_user"] == compartment.per_user
 
 
@@ -97,7 +97,8 @@ def test_who_has_mailboxes_is_known_to_resolve_alone(architecture):
 
 FORMS: dict[str, Any] = {
     "smtpd": smtpd.Slice, "enqueue": enqueue.Slice, "qmgr": qmgr.Slice, "local": local.Slice,
-    "resolve": resolve.Slice, "remote": remote.Slice, "bounce": bounce.Slice, "pool": PoolSlice,
+    "resolve": resolve.Slice, "accounts": accounts.Slice, "remote": remote.Slice,
+    "bounce": bounce.Slice, "pool": PoolSlice,
 }  # fmt: skip
 
 
@@ -112,7 +113,9 @@ def test_each_role_can_read_its_slice_and_finds_the_configured_values(architectu
     assert read["smtpd"].message_octets == read["enqueue"].message_octets == 70000
     assert read["smtpd"].recipients == 123
     assert read["local"].idle_s == 7.0
-    assert read["enqueue"].spool == read["qmgr"].spool == "/spool"
+    assert read["enqueue"].spool == "/spool"  # as messages to people call it
+    jailed = "jail" in architecture.layers
+    assert read["enqueue"].root == read["qmgr"].spool == ("/" if jailed else "/spool")
     assert read["enqueue"].hostname == "mx.example.org"
 
 
@@ -176,7 +179,10 @@ def test_what_is_configured_for_mail_that_leaves_arrives_where_it_is_needed():
         name: msgspec.msgpack.decode(slices[name]["pool"], type=PoolSlice).rules
         for name in ("remote", "smtpd")
     }
-    assert pools == {"remote": Rules(max_workers=9, max_uses=1, spare=0), "smtpd": Rules()}
+    assert pools == {
+        "remote": Rules(max_workers=9, max_uses=1, spare=0),
+        "smtpd": Rules(stress_command_s=10.0),
+    }
 
 
 @every

@@ -111,11 +111,14 @@ def test_what_is_no_address_is_a_value_error(text):
 
 def test_the_pools_rules_are_the_tables_keys():
     """A key that the pool doesn't know, or the other way round, would be silently ignored."""
-    assert Pool.__struct_fields__ == Remote.__struct_fields__ == Rules.__struct_fields__
+    assert Pool.__struct_fields__ == Rules.__struct_fields__
+    assert Remote.__struct_fields__ == Rules.__struct_fields__[:-1]  # it knows no stress
     chosen = Pool(max_workers=7, max_uses=8, max_age_s=9.0, max_idle_s=10.0, spare=1)
-    expected = Rules(max_workers=7, max_uses=8, max_age_s=9.0, max_idle_s=10.0, spare=1)
+    expected = Rules(
+        max_workers=7, max_uses=8, max_age_s=9.0, max_idle_s=10.0, spare=1, stress_command_s=10.0
+    )
     assert pool_rules(chosen) == expected
-    assert pool_rules(Pool()) == Rules()
+    assert pool_rules(Pool()) == Rules(stress_command_s=10.0)
     assert pool_rules(Remote()) == Rules(max_uses=1, spare=0)
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from refmta.architectures import launch, machine
+from refmta.architectures.architecture import talk
+from refmta.architectures.catalogue import ARCHITECTURES
 from refmta.architectures.configuration import load
+from refmta.architectures.machine import Missing
+from refmta.architectures.refmta import REFMTA
 from refmta.architectures.sections import Relay, Reports
 from refmta.cli.check import is_wide
 from refmta.cli.main import main
@@ -44,6 +50,49 @@ def lines(tmp_path: Path, text: str) -> list[str]:
     """What is said about relaying; as root a closed directory above is a finding of its own."""
     _, out = checked(tmp_path, text)
     return [line for line in out.splitlines() if not line.startswith(str(tmp_path))]
+
+
+UNSOUND = {
+    "user": ("compartments.smtpd.user: a compartment must have a user, not none", ""),
+    "talk": (
+        "talks.smtpd-oracle: server: there is no compartment 'oracle'",
+        talk("smtpd", "oracle"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNSOUND)
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_an_unsound_architecture_is_named_by_its_row_and_nothing_starts(
+    tmp_path, monkeypatch, command, what
+):
+    said, wrong = UNSOUND[what]
+    rows = tuple(
+        replace(row, user=wrong) if (what, row.name) == ("user", "smtpd") else row
+        for row in REFMTA.compartments
+    )
+    talks = (*REFMTA.talks, wrong) if what == "talk" else REFMTA.talks
+    broken = replace(REFMTA, name="broken", compartments=rows, talks=talks)
+    monkeypatch.setitem(ARCHITECTURES, "broken", broken)
+    monkeypatch.setattr(launch, "prepare", None)  # it would raise
+    path = tmp_path / "refmta.toml"
+    path.write_text(FEW)
+    done = CliRunner().invoke(main, [command, "-c", str(path), "--architecture", "broken"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"architecture broken: {said}" in done.stderr.splitlines()
+    assert not (tmp_path / "spool").exists()
+
+
+def test_a_layer_that_is_missing_is_a_finding_unless_it_may_be(tmp_path, monkeypatch):
+    lacks = [Missing("landlock", 38, "Function not implemented")]
+    monkeypatch.setattr(machine, "lacking", lambda layers, _: lacks if "landlock" in layers else [])
+    code, out = checked(tmp_path, FEW, "--json")
+    (problem,) = [each for each in json.loads(out)["problems"] if each.startswith("layer")]
+    assert code == 1 and problem == lacks[0].problem
+    _, out = checked(tmp_path, FEW, "--json", "--allow-missing", "landlock")
+    found = json.loads(out)
+    assert not [each for each in found["problems"] if each.startswith("layer")]
+    assert found["missing"]["landlock"] == lacks[0].reason
 
 
 def test_without_a_section_nobody_relays_and_what_aliases_send_away_is_said(tmp_path):

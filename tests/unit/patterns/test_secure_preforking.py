@@ -1,10 +1,17 @@
-"""The parent's books keep the claim of their docstring, whatever happens in whatever order.
+"""The parent's books keep the claims of their docstring, whatever happens in whatever order.
 
-no worker is handed more than `max_uses` sessions or one past `max_age_s`, never more than
-`max_workers` live, and no worker has two sessions at once
+What an onlooker counts (births, sessions, ends) knows nothing of how the books work.  Each claim
+has its name, and each has a control: books with one thing wrong, refused by that name.
 """
 
 from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,123 +24,306 @@ from hypothesis.stateful import (
     rule,
 )
 
+from refmta.patterns import secure_preforking
 from refmta.patterns.secure_preforking import Pool, Rules
+from specs.kernel.mutant import hits, mutate
 
 RULES = Rules(max_workers=3, max_uses=2, max_age_s=100, max_idle_s=10, spare=1)
+RANDOM_RULES = st.fixed_dictionaries(
+    {
+        "max_workers": st.integers(1, 4), "max_uses": st.integers(1, 3),
+        "max_age_s": st.sampled_from([1.0, 5.0]), "max_idle_s": st.sampled_from([0.5, 2.0]),
+        "spare": st.integers(0, 2), "max_session_s": st.sampled_from([2.0, 20.0]),
+        "stress_command_s": st.sampled_from([0.0, 1.0]),
+    }
+)  # fmt: skip
 
 
-class Books(RuleBasedStateMachine):
-    """A pool beside what an onlooker counts: births, sessions, retirements."""
+class Broken(Exception):
+    """A claim does not hold; the text is its name."""
 
-    @initialize(
-        rules=st.builds(
-            Rules, max_workers=st.integers(1, 4), max_uses=st.integers(1, 3),
-            max_age_s=st.sampled_from([1.0, 5.0]), max_idle_s=st.sampled_from([0.5, 2.0]),
-            spare=st.integers(0, 2),
-        )
-    )  # fmt: skip
-    def begin(self, rules: Rules) -> None:
-        self.pool = Pool(rules)
+
+def claim(name: str, holds: bool) -> None:
+    """One claim about what was just seen."""
+    if not holds:
+        raise Broken(name)
+
+
+class Onlooker:
+    """Counts births, sessions, retirements and ends, beside the books."""
+
+    def __init__(self, module: ModuleType, rules: Mapping[str, Any]) -> None:
+        self.rules = Rules(**rules)
+        self.pool = module.Pool(module.Rules(**rules))
         self.now_s = 0.0
         self.next = 0
         self.born_s: dict[int, float] = {}
         self.sessions: dict[int, int] = {}
-        self.busy: set[int] = set()
+        self.busy: dict[int, float] = {}
+        self.idle_since_s: dict[int, float] = {}
         self.retired: set[int] = set()
+        self.told_s: dict[int, float] = {}
+        self.handed = 0
+        self.stressed = False
+        self.full_s = 0.0
 
     @property
     def living(self) -> set[int]:
         return set(self.pool.workers)
 
-    @rule(seconds=st.sampled_from([0.0, 0.1, 0.5, 1.0, 3.0]))
-    def time_passes(self, seconds: float) -> None:
-        self.now_s += seconds
+    @property
+    def free(self) -> set[int]:
+        """Who may serve, by the rules."""
+        return {
+            number
+            for number in self.living - set(self.busy) - self.retired - set(self.told_s)
+            if self.sessions[number] < self.rules.max_uses
+            and self.now_s - self.born_s[number] < self.rules.max_age_s
+        }
 
-    @rule()
-    def a_worker_is_wanted(self) -> None:
+    def want(self) -> None:
+        """A worker is made, if one may be."""
         if not self.pool.may_grow():
             with pytest.raises(ValueError):
                 self.pool.born(self.next, self.now_s)
             return
         self.pool.born(self.next, self.now_s)
-        self.born_s[self.next] = self.now_s
+        self.born_s[self.next] = self.idle_since_s[self.next] = self.now_s
         self.sessions[self.next] = 0
         self.next += 1
+        claim("never_more_than_max_workers", len(self.living) <= self.rules.max_workers)
 
-    @rule()
-    def a_client_comes(self) -> None:
-        free = self.pool.has_free(self.now_s)
+    def client(self) -> None:
+        """A client comes."""
+        free, found = self.free, self.pool.has_free(self.now_s)
         number = self.pool.hand_out(self.now_s)
-        assert (number is not None) == free
-        if number is None:
-            return
-        rules = self.pool.rules
-        assert number not in self.busy
-        assert number not in self.retired
-        assert self.now_s - self.born_s[number] < rules.max_age_s
-        self.sessions[number] += 1
-        assert self.sessions[number] <= rules.max_uses
-        self.busy.add(number)
+        if number is not None:
+            claim("one_session_at_a_time", number not in self.busy)
+            claim("the_retired_get_none", number not in self.retired | set(self.told_s))
+            age_s = self.now_s - self.born_s[number]
+            claim("none_past_max_age", age_s < self.rules.max_age_s)
+            self.sessions[number] += 1
+            self.handed += 1
+            claim("none_beyond_max_uses", self.sessions[number] <= self.rules.max_uses)
+            self.busy[number] = self.now_s
+        claim("who_may_serve_is_found", (number is not None) == found == bool(free))
 
-    @precondition(lambda self: self.busy)
-    @rule(data=st.data())
-    def a_session_ends(self, data: st.DataObject) -> None:
-        number = data.draw(st.sampled_from(sorted(self.busy)))
+    def end_session(self, number: int) -> None:
         self.pool.take_back(number, self.now_s)
-        self.busy.discard(number)
+        self.busy.pop(number)
+        self.idle_since_s[number] = self.now_s
 
-    @rule()
-    def who_is_due_is_retired(self) -> None:
+    def keep_house(self) -> None:
+        """Who is due is retired; who lasts too long is told, then killed."""
         due = self.pool.due(self.now_s)
-        assert len(set(due)) == len(due)
-        assert not set(due) & (self.busy | self.retired)
+        claim("due_are_idle", not set(due) & (set(self.busy) | self.retired))
         for number in due:
             self.pool.retire(number)
             self.retired.add(number)
+        rules, idle = self.rules, self.living - set(self.busy) - self.retired
+        long_idle = [n for n in idle if self.now_s - self.idle_since_s[n] >= rules.max_idle_s]
+        claim("no_more_idle_than_spare", len(long_idle) <= rules.spare)
+        claim("nobody_spent_stays", idle == self.free)
+        told, killed = self.pool.overlong(self.now_s)
+        again = set(told) & (self.retired | set(self.told_s))
+        claim("told_while_busy", set(told) <= set(self.busy) and not again)
+        self.told_s |= dict.fromkeys(told, self.now_s)
+        for number in killed:
+            self.end(number)
+        over = [n for n, since in self.busy.items() if self.now_s - since >= rules.max_session_s]
+        claim("who_is_too_long_is_told", set(over) <= set(self.told_s))
+        ends = [self.told_s[number] + rules.last_word_s for number in over]
+        claim("no_session_for_ever", self.now_s < min(ends, default=math.inf))
 
-    @rule()
-    def after_housekeeping_nobody_spent_is_left_idle(self) -> None:
-        self.who_is_due_is_retired()
-        rules = self.pool.rules
-        idle = self.living - self.busy - self.retired
-        for number in idle:
-            assert self.sessions[number] < rules.max_uses
-            assert self.now_s - self.born_s[number] < rules.max_age_s
-        long_idle = [
-            number
-            for number in idle
-            if self.now_s - self.pool.workers[number].idle_since_s >= rules.max_idle_s
-        ]
-        assert len(long_idle) <= rules.spare
+    def look(self) -> None:
+        """The parent looks for stress."""
+        full = len(self.living) >= self.rules.max_workers and not self.free
+        self.full_s = self.now_s if full else self.full_s
+        change = self.pool.look(self.now_s)
+        if not self.rules.stress_command_s:
+            claim("no_stress_where_none_is_known", change is None and not self.pool.stressed)
+            return
+        calm = self.now_s - self.full_s >= self.rules.stress_command_s
+        told = None if self.pool.stressed == self.stressed else self.pool.stressed
+        claim("each_change_is_told_once", change is told)
+        claim("stress_when_full", not full or self.pool.stressed)
+        claim("stress_ends_with_calm", not calm or not self.pool.stressed)
+        claim("stress_lasts_until_calm", full or calm or self.pool.stressed == self.stressed)
+        self.stressed = self.pool.stressed
 
-    @precondition(lambda self: self.pool.workers)
-    @rule(data=st.data())
-    def a_worker_ends(self, data: st.DataObject) -> None:
-        """By itself, killed, or seized and gone: at any time."""
-        number = data.draw(st.sampled_from(sorted(self.living)))
+    def end(self, number: int) -> None:
+        """A worker ends: by itself, killed, or seized and gone; at any time."""
         self.pool.gone(number)
-        self.busy.discard(number)
+        self.busy.pop(number, None)
         self.retired.discard(number)
 
-    @invariant()
-    def who_is_spent_serves_no_more(self) -> None:
-        rules = self.pool.rules
-        for number in self.living:
-            old = self.now_s - self.born_s[number] >= rules.max_age_s
-            used = self.sessions[number] >= rules.max_uses
-            assert self.pool.is_spent(number, self.now_s) == (old or used)
+    def compare(self) -> None:
+        busy = {n for n in self.living if self.pool.workers[n].busy}
+        uses = {n: self.pool.workers[n].uses for n in self.living}
+        claim("books_agree", busy == set(self.busy) and self.pool.sessions == self.handed)
+        claim("books_agree", uses == {n: self.sessions[n] for n in self.living})
+
+
+class Books(RuleBasedStateMachine):
+    """Everything that may happen, in any order."""
+
+    @initialize(rules=RANDOM_RULES)
+    def begin(self, rules: dict[str, Any]) -> None:
+        self.it = Onlooker(secure_preforking, rules)
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 0.5, 1.0, 3.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.it.now_s += seconds
+
+    @rule()
+    def a_worker_is_wanted(self) -> None:
+        self.it.want()
+
+    @rule()
+    def a_client_comes(self) -> None:
+        self.it.client()
+
+    @precondition(lambda self: self.it.busy)
+    @rule(data=st.data())
+    def a_session_ends(self, data: st.DataObject) -> None:
+        self.it.end_session(data.draw(st.sampled_from(sorted(self.it.busy))))
+
+    @rule()
+    def the_parent_keeps_house(self) -> None:
+        self.it.keep_house()
+
+    @rule()
+    def the_parent_looks(self) -> None:
+        self.it.look()
+
+    @precondition(lambda self: self.it.living)
+    @rule(data=st.data())
+    def a_worker_ends(self, data: st.DataObject) -> None:
+        self.it.end(data.draw(st.sampled_from(sorted(self.it.living))))
 
     @invariant()
-    def the_cap_holds_and_the_books_agree(self) -> None:
-        if not hasattr(self, "pool"):
-            return
-        assert len(self.living) <= self.pool.rules.max_workers
-        assert {n for n in self.living if self.pool.workers[n].busy} == self.busy
-        assert all(self.pool.workers[n].uses == self.sessions[n] for n in self.living)
+    def the_books_agree(self) -> None:
+        if hasattr(self, "it"):
+            self.it.compare()
 
 
 Books.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestBooks = Books.TestCase
+
+
+# -- controls: a story that the right books survive, and the wrong ones don't ---------------------
+
+#: Words: a worker is (w)anted, a (c)lient comes, the oldest session (e)nds, the parent keeps
+#: (h)ouse, it (l)ooks; a number: so many seconds pass.
+STORY_RULES = {
+    "max_workers": 2, "max_uses": 2, "max_age_s": 50.0, "max_idle_s": 10.0, "spare": 1,
+    "max_session_s": 100.0, "stress_command_s": 5.0,
+}  # fmt: skip
+CONTROLS = {
+    "never_more_than_max_workers": (
+        "w w w",
+        "len(self.workers) < self.rules.max_workers",
+        "__mutant_ran__() and len(self.workers) <= self.rules.max_workers",
+    ),
+    "none_beyond_max_uses": (
+        "w c e c e c",
+        "used_up = worker.uses >= rules.max_uses or",
+        "used_up = __mutant_ran__() and worker.uses > rules.max_uses or",
+    ),
+    "none_past_max_age": (
+        "w 50 c",
+        "or now_s - worker.born_s >= rules.max_age_s",
+        "or now_s - worker.born_s >= rules.max_age_s + __mutant_ran__()",
+    ),
+    "one_session_at_a_time": (
+        "w c c",
+        "        worker.busy, worker.since_s, worker.uses = True, now_s, worker.uses + 1\n",
+        "        worker.uses += __mutant_ran__()\n        self._idle.append(number)\n",
+    ),
+    "the_retired_get_none": (
+        "w w 10 h c c",
+        "worker.busy or worker.retired:",
+        "worker.busy or worker.retired and not __mutant_ran__():",
+    ),
+    "no_more_idle_than_spare": (
+        "w w 10 h",
+        "len(fresh) - self.rules.spare)]",
+        "len(fresh) - self.rules.spare - __mutant_ran__())]",
+    ),
+    "told_while_busy": (
+        "w c 100 h 1 h",
+        "                worker.warned_s = now_s\n",
+        "                __mutant_ran__()\n",
+    ),
+    "who_is_too_long_is_told": (
+        "w c 100 h",
+        "                told.append(number)\n",
+        "                __mutant_ran__()\n",
+    ),
+    "no_session_for_ever": (
+        "w c 100 h 5 h",
+        "                killed.append(number)\n",
+        "                __mutant_ran__()\n",
+    ),
+    "stress_when_full": (
+        "w c l w c l",
+        "        full = not self.may_grow() and",
+        "        full = not __mutant_ran__() and not self.may_grow() and",
+    ),
+    "stress_lasts_until_calm": (
+        "w w c c l e l 4 l 1 l",
+        "            self._full_s = now_s\n",
+        "            self._full_s = now_s - 9 * __mutant_ran__()\n",
+    ),
+    "stress_ends_with_calm": (
+        "w w c c l e 5 l",
+        "now_s - self._full_s >= self.rules.stress_command_s",
+        "now_s - self._full_s >= self.rules.stress_command_s + __mutant_ran__()",
+    ),
+    "each_change_is_told_once": (
+        "w w c c l l",
+        "        if full == self.stressed or not (full or calm):\n            return None\n",
+        "        __mutant_ran__()\n",
+    ),
+}
+
+
+def tell(story: str, module: ModuleType) -> None:
+    """What the onlooker sees.  Raises Broken."""
+    it = Onlooker(module, STORY_RULES)
+    words: dict[str, Callable[[], None]] = {
+        "w": it.want, "c": it.client, "e": lambda: it.end_session(min(it.busy)),
+        "h": it.keep_house, "l": it.look,
+    }  # fmt: skip
+    for word in story.split():
+        if word in words:
+            words[word]()
+        else:
+            it.now_s += float(word)
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_wrong_books_are_refused_by_name(name: str):
+    story, old, new = CONTROLS[name]
+    tell(story, secure_preforking)
+    mutant = mutate(secure_preforking.__name__, [(old, new)])
+    with pytest.raises(Broken) as refused:
+        tell(story, mutant)
+    assert hits(mutant) > 0
+    assert str(refused.value) == name
+
+
+def test_every_claim_has_its_control_or_only_compares():
+    """What has none: consequences of others, and what the mutants would break at once."""
+    text = Path(__file__).read_text(encoding="utf-8")
+    names = set(re.findall(r'claim\("([a-z_]+)"', text))
+    assert names - set(CONTROLS) == {
+        "who_may_serve_is_found", "due_are_idle", "nobody_spent_stays",
+        "no_stress_where_none_is_known", "books_agree",
+    }  # fmt: skip
+
+
+# -- single cases ---------------------------------------------------------------------------------
 
 
 def test_a_retired_worker_gets_no_session_and_keeps_its_place_until_it_is_gone():
@@ -165,3 +355,42 @@ def test_who_has_gone_is_not_missed():
     pool = Pool(RULES)
     pool.gone(7)
     assert pool.hand_out(0) is None and pool.due(0) == []
+
+
+def test_a_session_that_is_too_long_is_told_once_then_killed_and_its_worker_serves_no_other():
+    pool = Pool(Rules(max_session_s=100))
+    pool.born(1, 0)
+    assert pool.hand_out(0) == 1
+    assert pool.overlong(99) == ([], [])
+    assert pool.overlong(100) == ([1], [])
+    assert pool.overlong(104) == ([], [])
+    assert pool.overlong(105) == ([], [1])
+    pool.take_back(1, 105)
+    assert pool.is_spent(1, 105) and pool.hand_out(105) is None and pool.due(105) == [1]
+
+
+def test_stress_does_not_come_and_go_with_every_session():
+    """All of a pool's workers are busy a hundred times a second: two changes, not two hundred."""
+    pool = Pool(Rules(max_workers=1, stress_command_s=10))
+    pool.born(1, 0)
+    changes = []
+    for hundredth in range(3000):
+        now_s = hundredth / 100
+        if now_s < 1:
+            assert pool.hand_out(now_s) == 1
+            changes.append(pool.look(now_s))
+            pool.take_back(1, now_s)
+        changes.append(pool.look(now_s))
+    assert [each for each in changes if each is not None] == [True, False]
+
+
+def test_no_worker_lives_longer_than_its_longest_life():
+    """The worst: handed out in its last second, it keeps the session; the parent looks at times."""
+    rules = Rules(max_age_s=50, max_session_s=100)
+    pool = Pool(rules)
+    pool.born(1, 0)
+    assert pool.hand_out(49.9) == 1
+    look_s = 0
+    while 1 not in pool.overlong(look_s)[1]:
+        look_s += 1
+    assert look_s <= rules.longest_life_s + 2

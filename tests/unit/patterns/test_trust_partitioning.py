@@ -111,6 +111,7 @@ SAMPLES = [
     messages.Answer(reference=1, error="", document=b"[]"),
     messages.Session(client="192.0.2.1", port=25),
     messages.Idle(),
+    messages.Stress(on=True),
     messages.Attach(),
     messages.Verify(recipient="a@b"),
     messages.Verified(code=250, enhanced="2.1.5", text=""),
@@ -122,6 +123,8 @@ SAMPLES = [
     messages.Arrived(queue_ids=(_ID,)),
     messages.Route(reference=1, recipient="a@b"),
     messages.Routed(reference=1, code=250, enhanced="", text=""),
+    messages.Lookup(reference=1, name="ada"),
+    messages.Account(reference=1, exists="yes"),
     messages.Deliver(reference=1, queue_id=_ID, index=0, mailbox="M", recipient="a@b"),
     messages.Outcome(reference=1, kind="delivered", enhanced="2.0.0", text=""),
     messages.Relay(

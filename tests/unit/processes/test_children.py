@@ -132,23 +132,37 @@ def test_a_signal_goes_to_the_child_of_that_token_and_to_nobody_without(requeste
 @pytest.mark.parametrize(
     "octets",
     [
-        b"K" + struct.pack("!Q", 1),
-        b"K" + struct.pack("!Qh", 1, 9),
-        b"K" + struct.pack("!Qii", 1, 9, 9),
         kill_request(1, 12345),
         kill_request(1, -1),
-        b"Z" + struct.pack("!Q", 1) + b"what",
+        kill_request(7, signal.SIGKILL),
         start_request(2**64 - 1, b"refuse"),
     ],
     ids=repr,
 )
-def test_a_malformed_request_harms_nobody(requester, pipe, octets):
+def test_a_request_that_can_t_be_met_harms_nobody(requester, pipe, octets):
     requester.start(1, b"\0", pipe[0])
     requester.end.send(octets)
     if octets[:1] == b"S":
         assert requester.report()[0] == "E"
     requester.kill(1, signal.SIGKILL)
     assert requester.report() == ("X", 1, signal.SIGKILL, "")
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"K" + struct.pack("!Q", 1),
+        b"K" + struct.pack("!Qh", 1, 9),
+        b"K" + struct.pack("!Qii", 1, 9, 9),
+        b"Z" + struct.pack("!Q", 1) + b"what",
+        b"K",
+    ],
+    ids=repr,
+)
+def test_a_requester_that_talks_nonsense_gets_nothing_more(requester, pipe, octets):
+    assert requester.start(1, b"\0", pipe[0])[0] == "P"
+    requester.end.send(octets)
+    assert requester.end.recv(4096) == b""
 
 
 def test_the_server_keeps_no_descriptor_that_came_with_a_request(requester):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
-from refmta.patterns.trust_partitioning import border
+from refmta.patterns.secure_preforking import Pool, Rules
+from refmta.patterns.trust_partitioning import Channel, border
 from refmta.processes.channels import SocketChannel, socket_channels, socket_pair
 from refmta.processes.children import parse_report
 from refmta.processes.pool import PATIENCE_S, Hand, Parent, network
 from refmta.processes.worker import Pooled
 from refmta.roles import smtpd
+from refmta.wire.messages import Idle, Session, Stress
 
 POOLED = Pooled(role="smtpd", servers=("enqueue", "resolve"), converse=smtpd.converse)
 
@@ -117,6 +122,112 @@ async def test_no_worker_is_made_for_a_server_that_went_while_a_busy_one_was_wai
         nursery.cancel_scope.cancel()
     for each in (supervisor, other, *(end for pair in pairs for end in pair)):
         each.close()
+
+
+# -- distrust and stress --------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def parent_of(
+    requests: socket.socket, rules: Rules, workers: int
+) -> AsyncIterator[tuple[Parent, list[Channel]]]:
+    """A parent with some workers, and their ends of their control channels."""
+    supervisor, other = socket_channels(border("compartment", "supervisor"))
+    ends: list[Channel] = []
+    async with trio.open_nursery() as nursery:
+        parent = Parent(POOLED, requests, supervisor, nursery, template=1, pool=Pool(rules))
+        for number in range(workers):
+            near, far = socket_channels(border("pool", "worker"))
+            ends.append(far)
+            parent.hands[number] = Hand(number, near, pid=100 + number)
+            parent.pool.born(number, trio.current_time())
+        yield parent, ends
+        nursery.cancel_scope.cancel()
+    for each in (supervisor, other, *ends):
+        each.close()
+
+
+def signals(template: socket.socket) -> list[int]:
+    """The signals that the template was asked to send."""
+    template.setblocking(False)
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while octets := template.recv(100):
+            assert octets[:1] == b"K"
+            found.append(octets[-1])
+    return found
+
+
+async def hand_out(parent: Parent) -> socket.socket:
+    """One client's connection goes to some worker; returns the client's end."""
+    near, far = socket.socketpair()
+    await parent._hand_out(Session(client="192.0.2.1", port=1), "192.0.2.1", near)
+    return far
+
+
+async def heard(channel: Channel) -> list[object]:
+    return [each.message for each in await channel.receive()]
+
+
+async def test_stress_is_told_to_all_workers_once_and_its_end_too(sockets, autojump_clock):
+    rules = Rules(max_workers=2, stress_command_s=10)
+    async with parent_of(sockets[0], rules, 2) as (parent, ends):
+        parent.nursery.start_soon(parent._housekeeping)
+        clients = [await hand_out(parent), await hand_out(parent)]
+        await trio.sleep(60)
+        parent._idle(parent.hands[0])
+        await trio.sleep(60)
+        for end in ends:
+            messages = []
+            while len(messages) < 3:
+                messages += await heard(end)
+            assert [each for each in messages if isinstance(each, Stress)] == [
+                Stress(on=True),
+                Stress(on=False),
+            ]
+        for each in clients:
+            each.close()
+
+
+async def test_who_is_idle_without_having_had_a_session_is_ended(sockets):
+    async with parent_of(sockets[0], Rules(), 1) as (parent, (end,)):
+        parent.nursery.start_soon(parent._follow, parent.hands[0])
+        end.post(Idle())
+        await end.flush()
+        await trio.testing.wait_all_tasks_blocked()
+        assert signals(sockets[1]) == [signal.SIGKILL]
+        assert parent.pool.hand_out(trio.current_time()) is None
+
+
+async def test_who_leaves_its_sessions_lying_does_not_hold_up_the_others(sockets, autojump_clock):
+    """A seized worker says that it is idle, and reads nothing: its channel fills.  The first
+    version waited for it with all clients.
+    """
+    rules = Rules(max_workers=2, max_uses=100_000)
+    async with parent_of(sockets[0], rules, 2) as (parent, _):
+        clients = []
+        with trio.fail_after(3600):
+            while not (sent := signals(sockets[1])):
+                clients.append(await hand_out(parent))
+                hand = next(each for each in parent.hands.values() if each.client)
+                parent._idle(hand)
+        assert sent == [signal.SIGKILL]
+        liar = hand.number
+        assert parent.pool.hand_out(trio.current_time()) == 1 - liar
+        for each in clients:
+            each.close()
+
+
+async def test_a_session_without_end_is_told_to_end_and_then_ended(sockets, autojump_clock):
+    rules = Rules(max_session_s=100)
+    async with parent_of(sockets[0], rules, 1) as (parent, _):
+        client = await hand_out(parent)
+        parent.nursery.start_soon(parent._housekeeping)
+        await trio.sleep(101.5)
+        assert signals(sockets[1]) == [signal.SIGTERM]
+        await trio.sleep(5)
+        assert signals(sockets[1])[0] == signal.SIGKILL
+        client.close()
 
 
 def test_reports_have_three_kinds():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refmta.protocol import routing
+from refmta.protocol import rewriting, routing
 from refmta.protocol.relaying import Relaying, parse_network
 from refmta.protocol.routing import (
     ACCEPTED,
@@ -27,6 +28,7 @@ from refmta.protocol.routing import (
     verify,
 )
 from refmta.wire.address import Mailbox, parse_forward_path, parse_mailbox
+from specs.kernel.mutant import hits, mutate
 
 
 def at(*addresses: str) -> tuple[Mailbox, ...]:
@@ -478,3 +480,181 @@ def _reach(local: str, domain: Domain, way: tuple[str, ...]) -> list[str] | None
             return None
         found += below
     return found
+
+
+# -- the operator's maps (`protocol.rewriting`) ----------------------------------------------------
+
+
+def mapped(**maps: dict[str, str | tuple[str, ...]]) -> Table:
+    """TABLE with maps, keys and members as the configuration has them."""
+    rows = {
+        kind: {
+            rewriting.parse_key(key): tuple(
+                map(rewriting.parse_member, (row,) if isinstance(row, str) else row)
+            )
+            for key, row in texts.items()
+        }
+        for kind, texts in maps.items()
+    }
+    return replace(TABLE, rewriting=rewriting.Rewriting(**rows))
+
+
+VIRTUAL = mapped(
+    virtual={
+        "both@example.org": ("bob@example.org", "eve@example.com"),
+        "bob": "ada@example.org",
+        "chain@far.example": "@near.example",
+        "@near.example": "sales@example.org",
+        "keep@near.example": "keep@near.example",
+        "to-alias": "team@example.org",
+        "dangling": "nobody@example.org",
+        "round": "round@example.org",
+        "round2": ("round2@example.org", "ada@example.org"),
+        "left": "right@example.org",
+        "right": "left@example.org",
+        "@catch.example": "@far.example",
+    },
+    generic={"@example.com": "@public.example"},
+)
+
+#: recipient: its targets, or the enhanced code of its refusal
+VIRTUAL_ROUTES = {
+    "both@example.org": [
+        "virtual example.org/ada", "example.com eve@public.example",
+    ],  # bob is somebody else's row
+    "bob+x@example.org": ["virtual example.org/ada"],
+    "Bob@Example.ORG": ["virtual example.org/ada"],
+    "bob@mx.example.org": ["virtual example.org/ada"],
+    "bob@[127.0.0.1]": ["virtual example.org/ada"],
+    "bob@example.com": ["example.com bob@public.example"],
+    "chain@far.example": ["virtual example.org/sales"],
+    "chain+x@far.example": ["virtual example.org/sales"],
+    "keep@near.example": ["near.example keep@near.example"],
+    "to-alias@example.org": ["virtual example.org/ada", "virtual example.org/sales"],
+    "dangling@example.org": "5.1.1",
+    "round@example.org": "5.1.1",  # it means itself, and is nobody
+    "round2@example.org": "5.4.6",
+    "left@example.org": "5.4.6",
+    "postmaster@catch.example": ["virtual example.org/ada"],
+    "anyone@catch.example": ["far.example anyone@far.example"],
+    "team@example.org": ["virtual example.org/ada", "virtual example.org/sales"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("address", VIRTUAL_ROUTES)
+def test_rows_of_virtual_come_first_and_are_expanded_like_aliases(address: str) -> None:
+    expected = VIRTUAL_ROUTES[address]
+    answer = route(VIRTUAL, parse_mailbox(address), is_user)
+    if isinstance(answer, Routed):
+        assert [f"{target.user} {target.mailbox}" for target in answer.targets] == expected
+    else:
+        assert answer.reply.enhanced == expected
+
+
+@pytest.mark.parametrize("address", [a for a, row in VIRTUAL_ROUTES.items() if row[0] != "5"])
+def test_every_address_of_an_expansion_means_its_target_and_nothing_else(address: str) -> None:
+    """The queue remembers these addresses, and asks anew after a restart."""
+    answer = route(VIRTUAL, parse_mailbox(address), is_user)
+    assert isinstance(answer, Routed)
+    for target in answer.targets:
+        assert route(VIRTUAL, parse_mailbox(target.address), is_user) == Routed((target,))
+
+
+def test_a_map_neither_opens_nor_closes_the_relay() -> None:
+    """Permission is a matter of what the client said."""
+    table = mapped(
+        canonical={"away@example.org": "eve@example.com", "eve@example.com": "ada@example.org"},
+        virtual={"zoe@example.com": "ada@example.org", "out@example.org": "eve@other.example"},
+    )
+    for said, outside in (
+        ("away@example.org", ACCEPTED), ("out@example.org", ACCEPTED),
+        ("eve@example.com", routing.NO_RELAY), ("zoe@example.com", routing.NO_RELAY),
+    ):  # fmt: skip
+        assert verify(table, parse_mailbox(said), is_user, OUTSIDE) == outside
+        assert verify(table, parse_mailbox(said), is_user, INSIDE) == ACCEPTED
+
+
+def test_what_comes_in_is_looked_for_under_its_canonical_name() -> None:
+    table = mapped(canonical={"old@example.org": "bob@example.org", "ada": "x@example.org"})
+    assert verify(table, parse_mailbox("old@example.org"), is_user, OUTSIDE) == ACCEPTED
+    assert verify(table, parse_mailbox("ada@example.org"), is_user, OUTSIDE) == routing.NO_USER
+    # Who routes asks about what came in: it has its name already.
+    assert isinstance(route(table, parse_mailbox("ada@example.org"), is_user), Routed)
+    assert str(routing.entering(table, parse_mailbox("old@example.org"))) == "bob@example.org"
+
+
+def test_a_loop_of_a_map_is_a_refusal_and_never_an_error() -> None:
+    table = mapped(
+        canonical={"a": "b@example.org", "b": "a@example.org"},
+        generic={"a@x.example": "b@x.example", "b@x.example": "a@x.example"},
+    )
+    answer = verify(table, parse_mailbox("a@example.org"), is_user, INSIDE)
+    assert isinstance(answer, Rejected) and answer.reply.enhanced == "5.4.6"
+    assert "b@example.org" not in answer.reply.lines[0]  # the client hears only what it said
+    answer = route(table, parse_mailbox("a@x.example"), is_user)
+    assert isinstance(answer, Rejected) and answer.reply.enhanced == "5.4.6"
+
+
+def test_problems_of_maps_name_the_row() -> None:
+    table = mapped(
+        virtual={
+            "gone": "nobody@example.org", "l": ("l@example.org", "ada@example.org"),
+            "team@example.org": "ada@example.org", "ada+x@example.org": "ada+x@example.org",
+            "list@example.org": ("ada+x@example.org", "sales@example.org"),
+            "ada@example.org": "bob@example.org", "@p.example": "@q.example",
+            "@q.example": "@p.example", "@r.example": "@virtual.example",
+        },
+        canonical={"c": "c+x@example.org"},
+    )  # fmt: skip
+    table = replace(table, domains={**TABLE.domains, "example.org": replace(
+        TABLE.domains["example.org"], aliases={"team": at("bob@example.org")})})  # fmt: skip
+    lines = [each for each in problems(table, is_user) if "blackhole" not in each]
+    assert [each.split(": ")[0] for each in lines] == [
+        'rewrite.canonical."c"', 'domains."example.org".aliases."team"',
+        'rewrite.virtual."gone"', 'rewrite.virtual."l"',
+        'rewrite.virtual."list@example.org"', 'rewrite.virtual."@p.example"',
+        'rewrite.virtual."@q.example"', 'rewrite.virtual."@r.example"',  # by way of l
+    ]  # fmt: skip
+    assert "leads to ada@example.org, which means something else by itself" in lines[4]
+
+
+def test_what_leaves_by_a_map_is_listed() -> None:
+    table = mapped(
+        canonical={"@example.org": "@example.com", "x@example.com": "y@example.com"},
+        virtual={"gone": ("gone@example.com", "ada@example.org")},
+    )
+    assert leaving(table)[-2:] == [
+        ('rewrite.canonical."@example.org"', "@example.com"),
+        ('rewrite.virtual."gone"', "gone@example.com"),
+    ]
+
+
+#: what a map must not do: the passage, the change, the question and the answer that shows it
+OPENED = {
+    "permission by the canonical name": (
+        "    if not is_ours(table, recipient.domain) and not relaying",
+        "    recipient = entering(table, recipient) if __mutant_ran__() else recipient\n"
+        "    if not is_ours(table, recipient.domain) and not relaying",
+        "eve@example.com",
+    ),
+    "a row of virtual makes its domain ours": (
+        "    if not is_ours(table, recipient.domain) and not relaying",
+        "    if _virtual(table, recipient) and __mutant_ran__():\n        return ACCEPTED\n"
+        "    if not is_ours(table, recipient.domain) and not relaying",
+        "zoe@example.com",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPENED)
+def test_a_relay_that_a_map_opens_would_be_noticed(name: str) -> None:
+    passage, change, said = OPENED[name]
+    mutated = mutate("refmta.protocol.routing", [(passage, change)])
+    table = mapped(
+        canonical={"eve@example.com": "ada@example.org"},
+        virtual={"zoe@example.com": "ada@example.org"},
+    )
+    recipient = parse_mailbox(said)
+    assert verify(table, recipient, is_user, OUTSIDE) == routing.NO_RELAY
+    assert mutated.verify(table, recipient, is_user, OUTSIDE) != routing.NO_RELAY
+    assert hits(mutated) > 0

@@ -1,10 +1,14 @@
-"""resolve over both carriers: every question gets its one answer, in order, and nobody is asked."""
+"""resolve over both carriers: every question gets its one answer, and users are asked of accounts.
+
+Questions of smtpd are answered in order, also where one of them has to wait; those of qmgr, which
+are numbered, may overtake one that waits.
+"""
 
 from __future__ import annotations
 
-import pwd
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import msgspec
 import pytest
@@ -15,8 +19,17 @@ from refmta.patterns.compartmentalization import Context, Linked
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
 from refmta.processes.channels import local_channels, socket_channels
 from refmta.roles import resolve
-from refmta.roles.resolve import DomainSlice, RelaySlice, Slice
-from refmta.wire.messages import Message, Route, Routed, Target, Verified, Verify
+from refmta.roles.resolve import DomainSlice, RelaySlice, RewriteSlice, Slice
+from refmta.wire.messages import (
+    Account,
+    Lookup,
+    Message,
+    Route,
+    Routed,
+    Target,
+    Verified,
+    Verify,
+)
 
 both = pytest.mark.parametrize("pair", [socket_channels, local_channels])
 Pair = Callable[..., tuple[Channel, Channel]]
@@ -37,37 +50,82 @@ CONFIG = Slice(
         next_hops={"Hop.example": "[::1]:2526"}, smarthost="Smart.example:587",
     ),
     users=("listed",),
-    reserved=((0, 1000), (60_000, 65_536), (1_900_000_000, 1_900_001_000)),
 )  # fmt: skip
 
-DATABASE = {
-    "grace": 5000, "virtual": 5001, "daemon": 1, "nobody": 65534, "mole": 1_900_000_003,
-    "last": 59_999,
-}  # fmt: skip
+#: Whom accounts knows, and may receive mail (`roles.accounts` leaves out whoever may not).
+DATABASE = ("grace", "last")
 
 
-@pytest.fixture(autouse=True)
-def users(monkeypatch: pytest.MonkeyPatch) -> None:
-    def getpwnam(name: str) -> pwd.struct_passwd:
-        if "\0" in name:
-            raise ValueError("embedded null byte")
-        return pwd.struct_passwd((name, "x", DATABASE[name], DATABASE[name], "", "/", ""))
+@dataclass
+class Database:
+    """accounts, as a script: whom there is, and whether it answers at all."""
 
-    monkeypatch.setattr(pwd, "getpwnam", getpwnam)
+    answering: trio.Event = field(default_factory=trio.Event)
+    asked: list[str] = field(default_factory=list)
+    unknown: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.answering.set()
+
+    async def serve(self, channel: Channel) -> None:
+        try:
+            while True:
+                for item in await channel.receive():
+                    assert isinstance(item.message, Lookup)
+                    self.asked.append(item.message.name)
+                    await self.answering.wait()
+                    channel.post(self._answer(item.message))
+                await channel.flush()
+        except ChannelBroken:
+            channel.close()
+
+    def _answer(self, question: Lookup) -> Account:
+        if question.name in self.unknown:
+            return Account(reference=question.reference, exists="unknown")
+        exists = "yes" if question.name in DATABASE else "no"
+        return Account(reference=question.reference, exists=exists)
+
+
+@dataclass
+class World:
+    """resolve at work, with accounts behind it."""
+
+    context: Context
+    pair: Pair
+    accounts: Channel
+
+    def link(self, role: str) -> Channel:
+        near, far = self.pair(border(role, "resolve"))
+        self.context.port(role).put(Linked(far))
+        return near
 
 
 @asynccontextmanager
-async def peer(pair: Pair, role: str = "smtpd") -> AsyncIterator[Channel]:
-    """resolve at work, and a channel to it."""
-    context = Context(slices={"resolve": msgspec.msgpack.encode(CONFIG)})
+async def world(
+    pair: Pair, config: Slice = CONFIG, database: Database | None = None
+) -> AsyncIterator[World]:
+    context = Context(slices={"resolve": msgspec.msgpack.encode(config)})
     async with trio.open_nursery() as nursery:
         nursery.start_soon(resolve.run, context, journal("resolve"))
-        near, far = pair(border(role, "resolve"))
-        context.port(role).put(Linked(far))
+        ours, theirs = pair(border("resolve", "accounts"))
+        nursery.start_soon((database or Database()).serve, theirs)
+        context.port("accounts").put(Linked(ours))
+        yield World(context, pair, theirs)
+        context.draining.set()
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def peer(
+    pair: Pair, role: str = "smtpd", config: Slice = CONFIG, database: Database | None = None
+) -> AsyncIterator[Channel]:
+    """resolve at work, and a channel to it."""
+    async with world(pair, config, database) as here:
+        near = here.link(role)
         yield near
         near.close()
         await trio.testing.wait_all_tasks_blocked()
-        context.draining.set()
 
 
 async def ask(channel: Channel, *questions: Message) -> list[Message | None]:
@@ -156,12 +214,13 @@ async def test_questions_are_answered_in_their_order(pair: Pair):
 @both
 async def test_a_route_names_every_target_once(pair: Pair):
     async with peer(pair, "qmgr") as channel:
-        routed, refused, bad = await ask(
+        answers = await ask(
             channel,
             Route(reference=7, recipient="all+x@example.org"),
             Route(reference=8, recipient="stranger@example.org"),
             Route(reference=9, recipient="@"),
         )
+        routed, refused, bad = sorted(answers, key=lambda each: each.reference)
         assert routed == Routed(
             reference=7, code=250, enhanced="2.1.5", text="",
             targets=(
@@ -193,3 +252,161 @@ async def test_who_asks_what_is_not_his_business_is_cut_off_and_others_are_serve
             await channel.receive()
         (answer,) = await ask(other, Verify(recipient="ada@example.org"))
         assert answer.code == 250
+
+
+# -- users of the machine -------------------------------------------------------------------------
+
+
+@both
+async def test_a_user_is_asked_of_accounts_once_and_remembered(pair: Pair):
+    database = Database()
+    async with peer(pair, database=database) as channel:
+        for _ in range(3):
+            for name, code in (("grace", 250), ("stranger", 550), ("listed", 250), ("ada", 250)):
+                (answer,) = await ask(channel, Verify(recipient=f"{name}@example.org"))
+                assert answer.code == code, name
+    assert database.asked == ["grace", "stranger"]
+
+
+@both
+async def test_without_system_users_nobody_is_asked(pair: Pair):
+    domains = {"example.org": DomainSlice(mailboxes=("ada",), catch_all="ada@example.org")}
+    config = msgspec.structs.replace(CONFIG, domains=domains)
+    database = Database()
+    async with peer(pair, config=config, database=database) as channel:
+        for name in ("ada", "grace", "stranger", "postmaster"):
+            (answer,) = await ask(channel, Verify(recipient=f"{name}@example.org"))
+            assert answer.code == 250
+    assert database.asked == []
+
+
+@both
+async def test_nobody_is_refused_for_good_while_accounts_does_not_know(pair: Pair):
+    database = Database(unknown=frozenset({"grace"}))
+    async with world(pair, database=database) as here:
+        smtpd, qmgr = here.link("smtpd"), here.link("qmgr")
+        (verified,) = await ask(smtpd, Verify(recipient="grace@example.org"))
+        assert (verified.code, verified.enhanced) == (451, "4.3.0")
+        (routed,) = await ask(qmgr, Route(reference=3, recipient="all@example.org"))
+        assert (routed.reference, routed.code, routed.targets) == (3, 451, ())
+
+
+@both
+async def test_accounts_away_is_no_no_either(pair: Pair):
+    database = Database(answering=trio.Event())
+    database.answering = trio.Event()  # it never answers
+    async with world(pair, database=database) as here:
+        smtpd = here.link("smtpd")
+        smtpd.post(Verify(recipient="grace@example.org"))
+        await smtpd.flush()
+        await trio.testing.wait_all_tasks_blocked()
+        here.accounts.close()  # and dies
+        (answer,) = [each.message for each in await smtpd.receive()]
+        assert answer.code == 451
+
+
+@both
+async def test_smtpds_answers_keep_their_order_and_qmgrs_may_overtake(pair: Pair):
+    database = Database()
+    database.answering = trio.Event()
+    async with world(pair, database=database) as here:
+        smtpd, qmgr, other = here.link("smtpd"), here.link("qmgr"), here.link("smtpd")
+        for name in ("grace", "ada"):
+            smtpd.post(Verify(recipient=f"{name}@example.org"))
+            qmgr.post(Route(reference=len(name), recipient=f"{name}@example.org"))
+        await smtpd.flush()
+        await qmgr.flush()
+        (early,) = [each.message for each in await qmgr.receive()]
+        assert early.reference == len("ada")  # known: it does not wait for grace
+        (answer,) = await ask(other, Verify(recipient="ada@example.org"))
+        assert answer.code == 250  # nor does anybody else
+        database.answering.set()
+        (late,) = [each.message for each in await qmgr.receive()]
+        assert late.reference == len("grace") and late.targets
+        codes: list[int] = []
+        while len(codes) < 2:
+            codes += [each.message.code for each in await smtpd.receive()]
+        assert codes == [250, 250]
+
+
+@both
+async def test_an_alias_of_many_users_is_asked_at_once(pair: Pair):
+    """Two passes, whatever the number: quadratic work would be a way to stop the service."""
+    names = [f"user{number}" for number in range(500)]
+    members = tuple(f"{name}@example.org" for name in names)
+    domains = {"example.org": DomainSlice(system_users=True, aliases={"all": members})}
+    config = msgspec.structs.replace(CONFIG, domains=domains, postmaster="all@example.org")
+    database = Database()
+    async with peer(pair, "qmgr", config, database) as channel:
+        (routed,) = await ask(channel, Route(reference=1, recipient="all@example.org"))
+        assert routed.code == 550  # nobody is there, and the first one is named
+    assert sorted(database.asked) == sorted(names)
+
+
+# -- rewriting ------------------------------------------------------------------------------------
+
+MAPPED = msgspec.structs.replace(
+    CONFIG,
+    rewrite=RewriteSlice(
+        canonical={
+            "@old.example": "@example.org",
+            "ada.l": "ada@example.org",
+            "loop": "loop+x@example.org",
+        },
+        virtual={"both@example.org": ("ada@example.org", "eve@hop.example")},
+        generic={"@example.org": "@public.example", "eve@hop.example": "Eve@hop.example"},
+    ),
+)  # fmt: skip
+
+
+@both
+@pytest.mark.parametrize(
+    ("recipient", "sender", "means"),
+    [
+        ("ada@example.org", "", ("", "")),
+        ("Ada.L@example.org", "", ("ada@example.org", "")),
+        ("ada.l@example.org", "ada.l@example.org", ("ada@example.org", "ada@example.org")),
+        ("ada@example.org", "x@OLD.example", ("", "x@example.org")),
+        ("both@example.org", "x@example.net", ("", "")),  # virtual rows are for qmgr
+        ("ada@example.org", "no address", ("", "")),
+        ("ada@example.org", "loop@example.org", ("", "")),  # `check` refuses such a map
+    ],
+)
+async def test_smtpd_hears_what_is_meant_with_the_verdict(
+    pair: Pair, recipient: str, sender: str, means: tuple[str, str]
+):
+    async with peer(pair, config=MAPPED) as channel:
+        (answer,) = await ask(channel, Verify(recipient=recipient, reverse_path=sender))
+        assert answer.code == 250
+        assert (answer.recipient, answer.reverse_path) == means
+
+
+@both
+async def test_who_is_refused_is_told_nothing(pair: Pair):
+    async with peer(pair, config=MAPPED) as channel:
+        for recipient in ("stranger@example.org", "ada@old.example", "loop@example.org", "@"):
+            question = Verify(recipient=recipient, reverse_path="ada.l@example.org")
+            (answer,) = await ask(channel, question)
+            assert answer.code >= 500 and answer.recipient == answer.reverse_path == ""
+
+
+@both
+async def test_qmgr_hears_what_is_said_elsewhere(pair: Pair):
+    async with peer(pair, "qmgr", MAPPED) as channel:
+        question = Route(reference=1, recipient="both@example.org", reverse_path="ada@example.org")
+        (routed,) = await ask(channel, question)
+        here, there = routed.targets
+        assert (here.kind, here.address) == ("virtual", "ada@example.org")
+        assert (there.mailbox, there.address) == ("Eve@hop.example", "eve@hop.example")
+        assert routed.reverse_path == "ada@public.example"
+        (routed,) = await ask(channel, Route(reference=2, recipient="both@example.org"))
+        assert routed.reverse_path == ""
+        for each in routed.targets:  # what the queue remembers means the same again
+            (again,) = await ask(channel, Route(reference=3, recipient=each.address))
+            assert again.targets == (each,)
+
+
+def test_without_maps_nothing_is_said_of_them():
+    role = resolve.Resolve(CONFIG)
+    answer = role.at_once(Verify(recipient="ada@example.org", reverse_path="ada@example.org"))
+    assert answer == Verified(code=250, enhanced="2.1.5", text="")

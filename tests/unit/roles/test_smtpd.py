@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -32,7 +33,7 @@ Pair = Callable[..., tuple[Channel, Channel]]
 
 CONFIG = Slice(
     hostname="mx.example.org", message_octets=1 << 20, recipients=100, errors=10,
-    command_s=300.0, data_s=200.0, verdict_s=100.0,
+    command_s=300.0, data_s=200.0, verdict_s=100.0, stress_s=10.0,
 )  # fmt: skip
 KEPT = Kept(queue_id="06H06TY2DFR20W5S")
 OURS = Verified(code=250, enhanced="2.1.5", text="")
@@ -376,6 +377,122 @@ async def test_a_client_that_goes_away_in_its_content_is_abandoned(pair: Pair):
             await it.hear(it.enqueue)
         await it.ended.wait()
         assert it.conversation.clean
+
+
+# -- stress ---------------------------------------------------------------------------------------
+
+
+async def _reach(it: World, phase: str) -> None:
+    """Where the client falls silent."""
+    if phase == "content":
+        await it.to_data()
+        await it.client.send_all(LETTER)
+    else:
+        assert await it.reply() == 220
+        if phase == "half a line":
+            await it.client.send_all(b"MAIL FR")
+    await trio.testing.wait_all_tasks_blocked()
+
+
+@both
+@pytest.mark.parametrize("phase", ["connected", "half a line", "content"])
+async def test_stress_ends_the_wait_for_a_client_that_is_silent_already(
+    pair: Pair, phase: str, autojump_clock
+):
+    async with session(pair) as it:
+        await _reach(it, phase)
+        await trio.sleep(100)
+        it.conversation.press(True)
+        assert await it.reply() == 421
+        assert trio.current_time() == pytest.approx(100 + CONFIG.stress_s)
+        assert await it.reply() == 0
+        if phase == "content":
+            while Abandon() not in it.said:
+                await it.hear(it.enqueue)
+
+
+@both
+async def test_stress_gives_no_time_to_who_has_less_left(pair: Pair, autojump_clock):
+    async with session(pair) as it:
+        assert await it.reply() == 220
+        await trio.sleep(CONFIG.command_s - 1)
+        it.conversation.press(True)
+        assert await it.reply() == 421
+        assert trio.current_time() == pytest.approx(CONFIG.command_s, abs=0.1)
+
+
+@both
+async def test_when_stress_ends_patience_is_back(pair: Pair, autojump_clock):
+    async with session(pair) as it:
+        assert await it.reply() == 220
+        it.conversation.press(True)
+        await trio.sleep(CONFIG.stress_s - 1)
+        it.conversation.press(False)
+        await trio.sleep(CONFIG.command_s - 1)
+        assert await it.say(b"NOOP") == 250
+        await trio.sleep(CONFIG.command_s - 1)
+        assert await it.say(b"NOOP") == 250
+
+
+@both
+async def test_under_stress_a_client_that_works_is_served(pair: Pair, autojump_clock):
+    async with session(pair) as it:
+        it.conversation.press(True)
+        assert await it.reply() == 220
+        for _ in range(5):
+            await trio.sleep(CONFIG.stress_s - 1)
+            assert await it.say(b"NOOP") == 250
+
+
+@both
+@pytest.mark.parametrize("phase", ["half a line", "content"])
+async def test_under_stress_who_drips_is_silent(pair: Pair, phase: str, autojump_clock):
+    async with session(pair) as it:
+        it.conversation.press(True)
+        await _reach(it, phase)
+        began_s = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_drip, it)
+            assert await it.reply() == 421
+            assert trio.current_time() - began_s < 2 * CONFIG.stress_s
+            nursery.cancel_scope.cancel()
+        if phase == "content":
+            while Abandon() not in it.said:
+                await it.hear(it.enqueue)
+
+
+async def _drip(it: World) -> None:
+    with contextlib.suppress(trio.BrokenResourceError):
+        while True:
+            await it.client.send_all(b"x")
+            await trio.sleep(1)
+
+
+@both
+async def test_under_stress_content_that_keeps_coming_is_taken(pair: Pair, autojump_clock):
+    """1,000 octets a second for a minute."""
+    async with session(pair) as it:
+        it.conversation.press(True)
+        await it.to_data()
+        for _ in range(60):
+            await it.client.send_all(b"x" * 998 + b"\r\n")
+            await trio.sleep(1)
+        await it.client.send_all(b".\r\n")
+        assert await it.until_finish() == (b"x" * 998 + b"\r\n") * 60
+        await it.answer(it.enqueue, KEPT)
+        assert await it.reply() == 250
+
+
+@both
+async def test_stress_does_not_shorten_the_wait_for_a_verdict(pair: Pair, autojump_clock):
+    async with session(pair) as it:
+        await it.to_data()
+        await it.client.send_all(LETTER + b".\r\n")
+        await it.until_finish()
+        it.conversation.press(True)
+        await trio.sleep(CONFIG.verdict_s - 1)
+        await it.answer(it.enqueue, KEPT)
+        assert await it.reply() == 250
 
 
 # -- draining -------------------------------------------------------------------------------------

@@ -1,0 +1,190 @@
+"""A running target under load: what experiments work on.
+
+The load makes every kind of process live and busy at once: SMTP sessions held at several points, a
+message for each local user, one to a next hop that never says a word (so that a worker waits and
+a message stays in the queue), one to a next hop that refuses it (so that a report is made), and
+a recipient whom nobody knows.  It is the same for every target and says nothing but SMTP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from specs.observe.process import look_around
+from specs.observe.rest import await_rest
+from specs.patterns.claims import Bench
+from specs.patterns.manifest import Manifest
+from specs.patterns.observation import Instant
+from specs.patterns.target import Named, Site, Target, TargetError
+from specs.patterns.world import (
+    PATIENCE_S,
+    REFUSING,
+    SILENT,
+    Session,
+    Unanswered,
+    World,
+    session,
+    world,
+)
+
+DOMAIN: Final = "judged.test"
+HOSTNAME: Final = "mx.judged.test"
+USERS: Final = ("ada", "bob")
+_LOOK_S: Final = 0.02
+
+Maker = Callable[[], Target]
+
+
+@dataclass(slots=True)
+class Running:
+    """A `Bench`: one running target, its world and its load."""
+
+    target: Target
+    site: Site
+    architecture: str
+    world: World
+    maker: Maker
+    manifest: Manifest
+    held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @property
+    def directory(self) -> Path:
+        """Made anew at each call, for root only."""
+        return Path(tempfile.mkdtemp(prefix="experiment.", dir=self.site.directory.parent))
+
+    # -- load -------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Return when every kind of process lives, or none comes any more.  Raises TargetError."""
+        self.held.close()
+        with _as_target_error("under load"):
+            for until in ("EHLO", "RCPT", "DATA"):
+                self._hold(until)
+            for user in self.site.users:
+                self.deliver(user)
+            first = f"{self.site.users[0]}@{self.site.domain}"
+            self._accepted(f"somebody@{SILENT}", first)
+            self._accepted(f"somebody@{REFUSING}", first)
+            self.world.send(self.target.address, f"nobody.knows@{self.site.domain}", first)
+        parts = {part for each in self.manifest.compartments for part in each.parts}
+        _within(PATIENCE_S / 2, lambda: parts <= {each.name for each in self.target.processes()})
+        _within(PATIENCE_S / 2, lambda: bool(self.target.queued()))
+        await_rest(each.pid for each in self.target.processes())
+
+    def _hold(self, until: str) -> Session:
+        """A session that is left open after that command."""
+        client = self.held.enter_context(session(self.target.address))
+        recipient = f"{self.site.users[0]}@{self.site.domain}"
+        for verb, line in (
+            ("EHLO", "EHLO client.test"),
+            ("MAIL", "MAIL FROM:<client@client.test>"),
+            ("RCPT", f"RCPT TO:<{recipient}>"),
+            ("DATA", "DATA"),
+        ):
+            client.say(line)
+            if verb == until:
+                break
+        return client
+
+    def _accepted(self, recipient: str, sender: str = "", token: str = "") -> None:
+        code, text = self.world.send(self.target.address, recipient, sender, token)
+        if code != 250:
+            raise Unanswered(f"mail to {recipient} is answered {code} {text}")
+
+    def deliver(self, user: str) -> None:
+        """A message goes all the way into the user's mailbox.  Raises TargetError."""
+        token, address = self.world.token(), f"{user}@{self.site.domain}"
+        mailbox = self.target.mailboxes()[address]
+        with _as_target_error("delivery"):
+            self._accepted(address, "", token)
+        if not _within(PATIENCE_S, lambda: _holds(mailbox, token.encode())):
+            raise TargetError(f"mail to {address} does not arrive")
+
+    # -- what experiments use ---------------------------------------------------------------------
+
+    def process(self, name: str) -> Named:
+        """See `Bench`."""
+        for _ in range(2):
+            for each in self.target.processes():
+                if each.name == name:
+                    await_rest([each.pid])
+                    return each
+            self.load()
+        raise TargetError(f"no process {name}, even under load")
+
+    def settle(self) -> None:
+        """See `Bench`.  A target that is dead, or does not come back, is started anew."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(TargetError):
+                self.deliver(self.site.users[-1])
+                return
+            time.sleep(_LOOK_S)
+        self.target.dispose()
+        self.target.start(self.site, self.architecture)
+        self.deliver(self.site.users[-1])
+
+    def fresh(self, architecture: str) -> AbstractContextManager[Bench]:
+        """See `Bench`."""
+        return running(self.maker, architecture)
+
+    def instant(self, label: str) -> Instant:
+        """One look around."""
+        who = [(each.pid, each.name, each.detail) for each in self.target.processes()]
+        return Instant(label=label, processes=look_around(who))
+
+
+@contextlib.contextmanager
+def running(maker: Maker, architecture: str) -> Iterator[Running]:
+    """A target in a directory of its own, started and under load; stopped and removed at the end.
+    Raises TargetError, NoSuchArchitecture.
+    """
+    with tempfile.TemporaryDirectory(prefix="refmta-matrix.") as name, world() as around:
+        place = Path(name)
+        place.chmod(0o711)  # a system's parts are users of their own
+        site = Site(
+            directory=place / "target",
+            hostname=HOSTNAME,
+            domain=DOMAIN,
+            users=USERS,
+            next_hops=around.next_hops,
+        )
+        site.directory.mkdir(mode=0o711)
+        target = maker()
+        try:
+            target.start(site, architecture)
+            bench = Running(target, site, architecture, around, maker, target.manifest())
+            with bench.held:
+                bench.load()
+                yield bench
+            target.stop()
+        finally:
+            target.dispose()
+
+
+@contextlib.contextmanager
+def _as_target_error(when: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, Unanswered) as error:
+        raise TargetError(f"{when}: {error}") from None
+
+
+def _within(patience_s: float, condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + patience_s
+    while not (held := condition()) and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
+    return held
+
+
+def _holds(mailbox: Path, token: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        return any(token in each.read_bytes() for each in mailbox.iterdir())
+    return False
