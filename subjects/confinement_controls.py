@@ -428,6 +428,11 @@ def _least_privilege() -> Iterator[tuple[str, str, Wrong]]:
         having("qmgr", limits={"Max core file size": (0, -1)}),
     )
     yield "a program is run", "no_way_up", tried("smtpd worker", "execute", "done", "/bin/sh")
+    yield (
+        "a spawner that runs anything",
+        "a_seized_spawner_gains_little",
+        tried("spawner", "execute", "done", "/bin/sh"),
+    )
 
 
 def _defense_in_depth() -> Iterator[tuple[str, str, Wrong]]:

@@ -1,7 +1,7 @@
 """`python -m refmta.architectures.enter ARCHITECTURE COMPARTMENT SPOOL`: how a compartment's
 program begins: everything it will need is loaded, then it is confined, then it does its job.
 
-Imports no role but those of its own row.
+Imports no role but those of its own row, and what makes a process or a pool of it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib
 import sys
 import traceback  # noqa: F401
 from types import ModuleType
+from typing import Any
 
 import refmta.processes.no_helpers  # noqa: F401  before trio: see there
 
@@ -18,9 +19,7 @@ import refmta.processes.no_helpers  # noqa: F401  before trio: see there
 from refmta.architectures.architecture import Architecture, CompartmentRow
 from refmta.architectures.catalogue import find
 from refmta.architectures.confining import confinement
-from refmta.processes import compartment, pool, supervisor
 from refmta.processes.confinement import confine
-from refmta.processes.worker import Pooled
 
 #: What a role's module may have to load what it needs before it is confined.
 PRELOAD = "preload"
@@ -29,28 +28,30 @@ PRELOAD = "preload"
 def main() -> None:
     """Become the compartment.  Raises KeyError for an unknown one: the manifest is wrong."""
     architecture, row = find(sys.argv[1]), find(sys.argv[1]).row(sys.argv[2])
+    kind = "supervisor" if row.name == "supervisor" else "pool" if row.pooled else "compartment"
+    process = importlib.import_module(f"refmta.processes.{kind}")
     modules = {role: importlib.import_module(f"refmta.roles.{role}") for role in row.roles}
     for each in modules.values():
         getattr(each, PRELOAD, lambda: None)()
     confine(confinement(architecture, row, sys.argv[3]))
-    if row.name == "supervisor":
-        supervisor.main()
-    elif row.pooled:
-        pool.main(_pooled(architecture, row, modules))
+    if kind == "supervisor":
+        process.main()
+    elif kind == "pool":
+        ((role, module),) = modules.items()
+        process.main(_pooled(process, architecture, row, role, module))
     else:
-        compartment.main({role: module.run for role, module in modules.items()})
+        process.main({role: module.run for role, module in modules.items()})
 
 
 def _pooled(
-    architecture: Architecture, row: CompartmentRow, modules: dict[str, ModuleType]
-) -> Pooled:
+    pool: ModuleType, architecture: Architecture, row: CompartmentRow, role: str, module: ModuleType
+) -> Any:
     """The servers that its workers talk to come from the architecture's channels."""
-    ((role, module),) = modules.items()
     servers = tuple(each.server_role for each in architecture.talks if each.client == row.name)
+    called = any(each.server == row.name for each in architecture.talks)
+    session = {"attend": module.attend} if called else {"converse": module.converse}
     narrow = "seccomp" in architecture.layers
-    if any(each.server == row.name for each in architecture.talks):
-        return Pooled(role=role, servers=servers, attend=module.attend, narrow=narrow)
-    return Pooled(role=role, servers=servers, converse=module.converse, narrow=narrow)
+    return pool.Pooled(role=role, servers=servers, narrow=narrow, **session)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import contextlib
 import errno
 import os
 import resource
+import stat
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -49,6 +50,9 @@ _CHANGE = (
     | landlockpy.AccessFS.TRUNCATE
     | landlockpy.AccessFS.MAKE_REG
     | landlockpy.AccessFS.MAKE_DIR
+    # what should not be in a queue, but must be moved out of it
+    | landlockpy.AccessFS.MAKE_FIFO
+    | landlockpy.AccessFS.MAKE_SYM
     | landlockpy.AccessFS.REMOVE_FILE
     | landlockpy.AccessFS.REMOVE_DIR
     | landlockpy.AccessFS.REFER
@@ -213,12 +217,12 @@ def read_the_root() -> None:
     os.close(os.open("/", os.O_RDONLY | os.O_DIRECTORY))
 
 
-def make_a_link(directory: str) -> None:
-    """In a directory of its own; not even there is a symbolic link needed."""
+def make_a_socket(directory: str) -> None:
+    """In a directory of its own; not even there is one needed."""
     name = os.path.join(directory, ".refmta-confinement")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name)  # of one who died here: that it exists would look like a refusal
-    os.symlink("nowhere", name)
+    os.mknod(name, stat.S_IFSOCK | 0o600)
     os.unlink(name)
 
 

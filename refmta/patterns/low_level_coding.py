@@ -123,8 +123,8 @@ BANS: Final = (
         "stores.disk",
         {_DISK: "the boundary", _PRIVILEGE: "a confined process tries whether it still could"},
     ),
-    Ban(("os.symlink",), "nothing", {_PRIVILEGE: "as os.setresuid"}),
-    Ban(("os.mkfifo", "os.mknod", "os.sync"), "nothing", {}),
+    Ban(("os.mknod",), "nothing", {_PRIVILEGE: "a confined process tries whether it still could"}),
+    Ban(("os.symlink", "os.mkfifo", "os.sync"), "nothing", {}),
     Ban(("fcntl.flock", "fcntl.lockf", "os.lockf"), "a unique name and one atomic step", {}),
     Ban(
         ("os.pread",),

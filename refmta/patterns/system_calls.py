@@ -261,7 +261,7 @@ NEEDS: Final[tuple[Need, ...]] = (
     Need("socket", _STARTING, "the empty network; accounts asks the user database once",
          _one_of(0, socket.AF_INET, socket.AF_UNIX)),
     Need("connect", _STARTING, "the empty network; accounts asks the user database once"),
-    Need("symlink symlinkat unlink", _STARTING, "Landlock"),
+    Need("mknod mknodat unlink", _STARTING, "Landlock"),
     Need("getpriority", _STARTING, "its own filter",
          unseen="made when its own filter is there: counted as a proof"),
 )

@@ -118,10 +118,10 @@ def _against_landlock(confinement: Confinement) -> tuple[Callable[[], None], ...
     if confinement.changes:
         directory = confinement.changes[0]
 
-        def make_a_link() -> None:
-            least_privilege.make_a_link(directory)
+        def make_a_socket() -> None:
+            least_privilege.make_a_socket(directory)
 
-        return (make_a_link,)
+        return (make_a_socket,)
     if confinement.reads:
         return (least_privilege.write_elsewhere,)
     return (least_privilege.read_the_root,)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,10 +32,10 @@ _FDCWD: Final = -100
 # -- is Landlock there? ---------------------------------------------------------------------------
 
 
-def _link_inside(victim: Seized, aims_: Aims) -> Outcome:
-    """A symbolic link in a directory that it may change."""
+def _socket_inside(victim: Seized, aims_: Aims) -> Outcome:
+    """A socket's node in a directory that it may change."""
     name = victim.write(os.fsencode(f"{aims_.places['inside'].rstrip('/')}/probe.of.specs"))
-    result = victim.call("symlink", victim.write(b"nowhere"), name)
+    result = victim.call("mknod", name, stat.S_IFSOCK | 0o600, 0)
     if result >= 0:
         victim.call("unlink", name)
     return _outcome(result)
@@ -61,7 +62,7 @@ def _outcome(result: int) -> Outcome:
     return Outcome("done" if result >= 0 else errno.errorcode.get(-result, str(-result)))
 
 
-LINK_INSIDE = Probe("link_inside", "link where it may write", _link_inside)
+SOCKET_INSIDE = Probe("socket_inside", "make a socket where it may write", _socket_inside)
 WRITE_NULL = Probe("write_null", "write to /dev/null", _write_null)
 LIST_ROOT = Probe("list_root", "list /", _list_root)
 
@@ -72,7 +73,7 @@ def _revealing(row: Compartment, process: Process) -> tuple[Probe, Aims]:
         inside = row.changes[0] if row.changes else process.root
         if process.root != MACHINE:
             inside = inside.removeprefix(process.root)
-        return LINK_INSIDE, Aims(places={"inside": inside or "/"})
+        return SOCKET_INSIDE, Aims(places={"inside": inside or "/"})
     return (WRITE_NULL if row.jail == "none" else LIST_ROOT), Aims()
 
 

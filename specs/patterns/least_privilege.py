@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from specs.observe.process import Capabilities, Process
-from specs.patterns.claims import Claim
+from specs.patterns.claims import Claim, Unavailable
 from specs.patterns.manifest import Compartment
 from specs.patterns.observation import Observation
 from specs.patterns.sightings import attempts, confined, judged, never, who
@@ -30,6 +30,8 @@ WAYS_UP = (
     "become_root", "become_other", "drop_groups", "become_dumpable", "execute", "mount",
     "new_user_namespace", "reach_ring", "reach_bpf", "reach_faults",
 )  # fmt: skip
+#: What makes a privileged process worth seizing, beside the ids that it may set.
+SPOILS = ("open_shadow", "open_message", "create_file", "make_socket", "execute")
 #: The kernel's default (getrlimit(2)) is unlimited; a core file has mail in it.
 CORE = "Max core file size"
 
@@ -161,6 +163,20 @@ def no_way_up(observation: Observation) -> tuple[str, ...]:
     return attempts(observation, WAYS_UP, may=never)
 
 
+def a_seized_spawner_gains_little(observation: Observation) -> tuple[str, ...]:
+    """Whoever seizes a process that keeps privileges reads no secret, makes no file, reaches no
+    network and runs no program.  Raises Unavailable without any probes.
+    """
+    if not observation.probes:
+        raise Unavailable("no process was seized")
+    return tuple(
+        f"{part}: {probe}: {outcome.detail or 'done'}"
+        for probe in SPOILS
+        for part, outcome in observation.outcomes(probe).items()
+        if part in observation.manifest.privileged and outcome.done
+    )
+
+
 CLAIMS = (
     Claim(PATTERN, "only_the_spawner_is_root",
           "The list of root processes is exact: the spawner.", only_the_spawner_is_root),
@@ -181,4 +197,7 @@ CLAIMS = (
           nobody_looks_inside),
     Claim(PATTERN, "no_way_up",
           "No attempt of a seized process to become more than it is succeeds.", no_way_up),
+    Claim(PATTERN, "a_seized_spawner_gains_little",
+          "Who seizes a privileged process reads no secret, makes no file, connects to nobody and"
+          " runs no program.", a_seized_spawner_gains_little),
 )  # fmt: skip

@@ -53,7 +53,8 @@ MISTAKES = {
     ),
     "unknown key, nothing like it": (
         RIGHT + "[smtpd]\ntls = true\n",
-        ["smtpd.tls: unknown key; known here: max_age_s, max_idle_s, max_uses, max_workers, spare"],
+        ["smtpd.tls: unknown key; known here: max_age_s, max_idle_s, max_session_s, max_uses,",
+         " max_workers, spare, stress_command_s"],
     ),
     "unknown key in a domain": (
         RIGHT + "system_user = true\n",

@@ -20,7 +20,11 @@ EXPERIMENTS = tuple(each for each in experiments(PATTERNS) if each.name != "laye
 CLAIMS = {
     each.key: each
     for each in claims(PATTERNS)
-    if each.name not in ("any_layer_may_go", "attacks_are_real", "a_layer_that_goes_is_gone")
+    if each.name
+    not in (
+        *("any_layer_may_go", "attacks_are_real", "a_layer_that_goes_is_gone"),  # need a start each
+        "a_seized_spawner_gains_little",  # expected to fail, see specs/matrix
+    )
 }
 
 

@@ -82,7 +82,7 @@ MUTANTS = {
     ),
     "landlock silently absent, for who writes": (
         "least_privilege.restrict_files = lambda *_, **__: None",
-        {"changes": ("/var/tmp",), "jail": ""}, "landlock: make a link",
+        {"changes": ("/var/tmp",), "jail": ""}, "landlock: make a socket",
     ),
     "landlock silently absent, for who reads": (
         "least_privilege.restrict_files = lambda *_, **__: None",

@@ -93,6 +93,7 @@ def test_nothing_is_judged_where_nobody_was_seen():
         "distributed_delegation.operators_are_elsewhere",
         "chroot_jail.no_way_back",
         "chroot_jail.no_jail_has_a_reason",
+        "least_privilege.a_seized_spawner_gains_little",
         "least_privilege.no_way_up",
     }
 
