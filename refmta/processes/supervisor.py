@@ -245,7 +245,10 @@ class Supervisor:
             octets = self.spawner.recv(4096)
             if not octets:
                 raise ChannelBroken("the spawner is gone")
-            kind, token, value, text = parse_report(octets)
+            try:
+                kind, token, value, text = parse_report(octets)
+            except ValueError as error:
+                raise ChannelBroken(f"the spawner: {error}") from None
             instance = self.instances.get(token)
             if instance is None:
                 continue
