@@ -33,7 +33,8 @@ def program_paths() -> list[Path]:
     """
     here = Path(__file__).resolve().parents[2]
     installed = {Path(each).resolve() for each in sys.path if Path(each).name in INSTALLED}
-    return sorted({Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), here, *installed})
+    there = {each for each in installed if each.is_dir()}  # Debian names some that are not
+    return sorted({Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), here, *there})
 
 
 def closed_directory(path: Path) -> Path | None:
