@@ -114,7 +114,8 @@ class Supervisor:
         )  # fmt: skip
         self.instances[instance.token] = instance
         rest = request(compartment.number, user)
-        send_request(self.spawner, start_request(instance.token, rest), [theirs.fileno()])
+        with contextlib.suppress(BrokenPipeError):  # it is gone: `hear_spawner` will see it
+            send_request(self.spawner, start_request(instance.token, rest), [theirs.fileno()])
         theirs.close()
         if self.traced >= 0:  # before its roles: they start when their slices are there
             link = Link(role=compartment.roles[0], port=TRACE)
@@ -242,7 +243,9 @@ class Supervisor:
         """Starts and ends, as the spawner reports them; its own end ends everything."""
         while True:
             await trio.lowlevel.wait_readable(self.spawner)
-            octets = self.spawner.recv(4096)
+            octets = b""
+            with contextlib.suppress(ConnectionResetError):  # it has left requests unread
+                octets = self.spawner.recv(4096)
             if not octets:
                 raise ChannelBroken("the spawner is gone")
             try:
@@ -402,14 +405,16 @@ def main() -> None:
             break
         listeners.append(descriptor)
     log = journal("supervisor", terminal=os.isatty(2))
+    status = 0  # what is raised in an except* comes as a group, whose traceback is no message
     try:
         trio.run(_enter, plan, listeners, log, traced)
     except* NotConfined as failed:
         log.critical("refuses to start", reason=str(failed.exceptions[0]))
-        raise SystemExit(EX_CONFIG) from None
+        status = EX_CONFIG
     except* ChannelBroken as broken:
         log.error("ended", reason=str(broken.exceptions[0]))
-        raise SystemExit(1) from None
+        status = status or 1
+    raise SystemExit(status)
 
 
 async def _enter(plan: Plan, listeners: list[int], log: Journal, traced: int) -> None:

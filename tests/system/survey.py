@@ -23,7 +23,7 @@ from refmta.patterns.system_calls import ABSENT, NEEDS, Need, Test
 STRACE = ("strace", "-D", "-ff", "-s", "300", "-e", "raw=!execve", "-e", "signal=none")
 POOLS = ("smtpd", "remote")
 #: What a process attempts to prove that its filter is there; both are refused.
-PROOFS, PROOF_CALLS = ("getpriority", "execve"), 4
+PROOFS, PROOF_CALLS = ("getpriority", "execve"), 40
 _LINE = re.compile(r"(\w+)\((.*?)\)? +(?:= (\S+)(?: (E[A-Z0-9]+))?.*|<unfinished \.\.\.>)$")
 _SET_FILTER, _PR_SET_SECCOMP, _CLONE_THREAD = 1, 22, 0x10000
 

@@ -6,10 +6,14 @@ import itertools
 import json
 import os
 import socket
+import struct
+import subprocess
+import sys
 
+import msgspec
 import pytest
 import trio
-from unit.processes.world import BOOT, of, world
+from unit.processes.world import BOOT, of, plan, world
 
 from refmta.patterns.trust_partitioning import ChannelBroken, border
 from refmta.processes.channels import SocketChannel, local_channels
@@ -297,3 +301,50 @@ async def test_without_a_spawner_the_supervisor_ends():
             await it.boot()
             it.end.close()
             await trio.sleep_forever()
+
+
+# -- the end of the spawner -----------------------------------------------------------------------
+
+MAIN = """
+import os, socket, sys
+import refmta.processes.no_helpers
+from refmta.processes import supervisor
+spawner, plan = map(int, sys.argv[1:])
+control = socket.socket(socket.AF_UNIX); control.bind(""); control.listen()
+high = [os.dup2(each, 100 + n) for n, each in enumerate((spawner, plan, control.fileno()))]
+for n, each in enumerate(high):
+    os.dup2(each, 3 + n)
+os.closerange(6, 200)
+supervisor.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        (b"", "the spawner is gone"),
+        (b"nonsense", "the spawner: report cut short"),
+        (struct.pack("!cQi", b"X", 1, 78 << 8), "enqueue"),
+    ],
+    ids=["gone", "nonsense", "not confined"],
+)
+def test_a_supervisor_that_ends_says_why_in_a_line_and_without_a_traceback(last, reason):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    plan_file = os.memfd_create("plan")
+    os.write(plan_file, msgspec.msgpack.encode(plan(lazy=("resolve",))))
+    with ours, theirs, subprocess.Popen(
+        [sys.executable, "-c", MAIN, str(theirs.fileno()), str(plan_file)],
+        pass_fds=[theirs.fileno(), plan_file], stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        theirs.close()
+        assert ours.recv(4096)  # it has begun to start compartments
+        if last:
+            ours.send(last)
+        else:
+            ours.close()
+        _, said = process.communicate(timeout=30)
+    os.close(plan_file)
+    assert process.returncode == (78 if reason == "enqueue" else 1)
+    assert "Traceback" not in said, said
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert [line["reason"] for line in lines if "reason" in line][-1] == reason
