@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
 from faultinject.books import Window
 from faultinject.processes import Process
+from specs import registered
 
 TARGETS = "refmta.faultinject.targets"
 
@@ -166,13 +166,10 @@ class Target(Protocol):
 
 def names() -> tuple[str, ...]:
     """Of the registered targets."""
-    return tuple(sorted(point.name for point in entry_points(group=TARGETS)))
+    return registered.names(TARGETS)
 
 
 def load(name: str) -> Target:
     """A target of that name.  Raises KeyError if there is none."""
-    for point in entry_points(group=TARGETS):
-        if point.name == name:
-            target: Target = point.load()()
-            return target
-    raise KeyError(name)
+    target: Target = registered.make(TARGETS, name)
+    return target

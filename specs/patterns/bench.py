@@ -19,6 +19,7 @@ from typing import Final
 
 from specs.observe.process import look_around
 from specs.observe.rest import await_rest
+from specs.observe.waiting import LOOK_S, within
 from specs.patterns.claims import Bench
 from specs.patterns.manifest import Manifest
 from specs.patterns.observation import Instant
@@ -37,7 +38,6 @@ from specs.patterns.world import (
 DOMAIN: Final = "judged.test"
 HOSTNAME: Final = "mx.judged.test"
 USERS: Final = ("ada", "bob")
-_LOOK_S: Final = 0.02
 
 Maker = Callable[[], Target]
 
@@ -74,8 +74,8 @@ class Running:
             self._accepted(f"somebody@{REFUSING}", first)
             self.world.send(self.target.address, f"nobody.knows@{self.site.domain}", first)
         parts = {part for each in self.manifest.compartments for part in each.parts}
-        _within(PATIENCE_S / 2, lambda: parts <= {each.name for each in self.target.processes()})
-        _within(PATIENCE_S / 2, lambda: bool(self.target.queued()))
+        within(PATIENCE_S / 2, lambda: parts <= {each.name for each in self.target.processes()})
+        within(PATIENCE_S / 2, lambda: bool(self.target.queued()))
         await_rest(each.pid for each in self.target.processes())
 
     def _hold(self, until: str) -> Session:
@@ -104,7 +104,7 @@ class Running:
         mailbox = self.target.mailboxes()[address]
         with _as_target_error("delivery"):
             self._accepted(address, "", token)
-        if not _within(PATIENCE_S, lambda: _holds(mailbox, token.encode())):
+        if not within(PATIENCE_S, lambda: _holds(mailbox, token.encode())):
             raise TargetError(f"mail to {address} does not arrive")
 
     # -- what experiments use ---------------------------------------------------------------------
@@ -126,7 +126,7 @@ class Running:
             with contextlib.suppress(TargetError):
                 self.deliver(self.site.users[-1])
                 return
-            time.sleep(_LOOK_S)
+            time.sleep(LOOK_S)
         self.target.dispose()
         self.target.start(self.site, self.architecture)
         self.deliver(self.site.users[-1])
@@ -175,13 +175,6 @@ def _as_target_error(when: str) -> Iterator[None]:
         yield
     except (OSError, Unanswered) as error:
         raise TargetError(f"{when}: {error}") from None
-
-
-def _within(patience_s: float, condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + patience_s
-    while not (held := condition()) and time.monotonic() < deadline:
-        time.sleep(_LOOK_S)
-    return held
 
 
 def _holds(mailbox: Path, token: bytes) -> bool:

@@ -16,13 +16,13 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from specs.observe.waiting import LOOK_S, within
 from specs.patterns.claims import Bench
 from specs.patterns.world import Unanswered, session
 
@@ -32,7 +32,6 @@ LINES: Final = 700
 #: Answers after which all is killed, round by round: early, in the middle, late.
 KILL_AFTER: Final = (3, 17, 40)
 PATIENCE_S: Final = 60.0
-_LOOK_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +126,7 @@ def _round(bench: Bench, clients: _Clients, number: int, kill_after: int) -> int
     ]
     for each in threads:
         each.start()
-    deadline = time.monotonic() + PATIENCE_S
-    while len(clients.answered) < kill_after and time.monotonic() < deadline:
-        time.sleep(_LOOK_S / 10)
+    within(PATIENCE_S, lambda: len(clients.answered) >= kill_after, look_s=LOOK_S / 10)
     killed = _kill(bench)
     clients.stopped = True
     for each in threads:
@@ -149,9 +146,8 @@ def _kill(bench: Bench) -> int:
 
 
 def _await_all(mailbox: Path, tokens: Iterable[str]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not set(tokens) <= set(_found(mailbox)[0]) and time.monotonic() < deadline:
-        time.sleep(10 * _LOOK_S)
+    awaited = set(tokens)
+    within(PATIENCE_S, lambda: awaited <= set(_found(mailbox)[0]), look_s=10 * LOOK_S)
 
 
 def _found(mailbox: Path) -> tuple[Counter[str], list[str]]:

@@ -26,11 +26,12 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
 from specs.observe.process import Process, look, look_around
+from specs.observe.waiting import within
 from specs.patterns.claims import Bench
 from specs.patterns.lines import KINDS, Line, Row, lines, numbered, plan
 from specs.patterns.manifest import Manifest
@@ -40,7 +41,6 @@ from specs.patterns.target import TargetError
 
 #: How long a refusal may take to be seen, in seconds.
 PATIENCE_S: Final = 2.0
-_LOOK_S: Final = 0.02
 
 Frames = Mapping[str, tuple[bytes, int]]
 
@@ -133,7 +133,7 @@ def _attack(bench: Bench, line: Line, kind: str, frames: Frames) -> Attack:
     octets, descriptors = _frame(bench, line, kind, frames)
     before = len(list(bench.target.journal()))
     written = write(line, octets, descriptors, end=kind == "truncated")
-    _await(lambda: written < 0 or (_has_ended(line) and _said(bench, line, before)))
+    within(PATIENCE_S, lambda: written < 0 or (_has_ended(line) and _said(bench, line, before)))
     after, ended = _again(line.receiver), _has_ended(line)
     return Attack(
         sender=line.sender.name,
@@ -177,12 +177,6 @@ def _privileged(bench: Bench) -> set[int]:
 
 
 # -- what came of it ------------------------------------------------------------------------------
-
-
-def _await(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(_LOOK_S)
 
 
 def _again(before: Process) -> Process | None:

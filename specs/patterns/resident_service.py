@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from specs.observe.process import look
+from specs.observe.waiting import within
 from specs.patterns.claims import Bench, Claim, Experiment
 from specs.patterns.observation import Observation, Unavailable
 from specs.patterns.world import session
@@ -35,7 +36,6 @@ ADDRESSES: Final = 500
 #: Fewer addresses per process created than this, and processes are made for them.
 LEAST_PER_PROCESS: Final = 10
 PATIENCE_S: Final = 30.0
-_LOOK_S: Final = 0.02
 Identity = tuple[int, int]
 
 
@@ -104,12 +104,8 @@ def _arrives(bench: Bench, said: str, mailbox: Path) -> bool:
     token = bench.world.token()
     if bench.world.send(bench.target.address, said, said, token)[0] != 250:
         return False
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if any(token.encode() in content for content in _contents(mailbox)):
-            return True
-        time.sleep(_LOOK_S)
-    return False
+    wanted = token.encode()
+    return within(PATIENCE_S, lambda: any(wanted in content for content in _contents(mailbox)))
 
 
 def _contents(mailbox: Path) -> Iterator[bytes]:
