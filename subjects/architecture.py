@@ -223,9 +223,11 @@ class Architecture:
         return modules.loaded(name, self.server.architecture, self.python)
 
     def journal(self) -> Iterable[Mapping[str, object]]:
-        """What is no line of the journal is the event "not a line"."""
+        """What is no line of the journal is the event "not a line"; one that is only begun, as a
+        read may find it that crosses a page while it is written, is none yet.
+        """
         with self.log.open(encoding="utf-8", errors="replace") as lines:
-            for line in filter(str.strip, lines):
+            for line in (each for each in lines if each.strip() and each.endswith("\n")):
                 try:
                     row = json.loads(line)
                 except ValueError:

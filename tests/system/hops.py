@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from system.lines import whole_lines
 from system.observe import Client, letter
 from system.server import PATIENCE_S, Server, free_port
 
@@ -25,7 +26,7 @@ class NextHop:
 
     def taken(self) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
-            return [json.loads(line)["token"] for line in self.record.read_bytes().splitlines()]
+            return [json.loads(line)["token"] for line in whole_lines(self.record)]
         return []
 
 

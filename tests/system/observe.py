@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from system.lines import whole_lines
 from system.server import PATIENCE_S, Server
 
 from refmta.wire.envelope import Chunk, decode_chunk
@@ -242,5 +243,5 @@ def events(
     server: Server, condition: Callable[[dict[str, object]], bool]
 ) -> list[dict[str, object]]:
     """The log's lines, those written by this start, for which a condition holds."""
-    lines = server.log.read_bytes()[server.begun :].splitlines()
+    lines = whole_lines(server.log, server.begun)
     return [event for event in map(json.loads, lines) if condition(event)]

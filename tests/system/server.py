@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from system.lines import whole_lines
+
 PATIENCE_S = 30.0
 #: Recipient users that need no account, far from the compartments' range.
 FIRST_RECIPIENT = 1_900_000_500
@@ -127,7 +129,7 @@ class Server:
 
     def events(self) -> list[dict[str, Any]]:
         """The log's lines; each must be JSON."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [json.loads(line) for line in whole_lines(self.log)]
 
     def wait_for(self, condition: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + PATIENCE_S

@@ -209,6 +209,11 @@ def test_a_worker_that_hangs_when_it_is_to_go_is_killed(tmp_path):
         with session(its.address) as client:
             victim = server_of(its, client.port)
             client.say("QUIT")
+        idle = [False]
+        running.wait_for(
+            lambda: [row["busy"] for row in running.ps() if "busy" in row] == idle,
+            "its parent knows that it is idle",
+        )
         os.kill(victim, signal.SIGSTOP)
         running.wait_for(lambda: victim not in its.workers(), "the worker is killed")
         (line,) = said(running, "worker ignored its retirement")

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 from system.hops import NextHop, next_hop
+from system.lines import whole_lines
 from system.observe import (
     Client,
     copies,
@@ -84,7 +85,7 @@ def relayed(running: Server, hop: NextHop, token: str) -> tuple[str, list[str]]:
 
     def lines():
         with contextlib.suppress(FileNotFoundError):
-            every = map(json.loads, hop.record.read_bytes().splitlines())
+            every = map(json.loads, whole_lines(hop.record))
             return [each for each in every if each["token"] == token]
         return []
 

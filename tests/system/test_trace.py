@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from system.lines import whole_lines
 from system.observe import empty, named, only, processes, send, wait_delivered
 from system.server import Server, server
 
@@ -29,8 +30,7 @@ class Traced(Server):
 
     def traced(self, action: str = "") -> list[dict[str, Any]]:
         """The events so far; each line must be one."""
-        lines = self.trace.read_bytes().splitlines()
-        found = [json.loads(line) for line in lines]
+        found = [json.loads(line) for line in whole_lines(self.trace)]
         return [each for each in found if action in ("", each["action"])]
 
 
