@@ -1,4 +1,5 @@
-"""`python -m bench`: refmta beside Debian's Postfix, as shipped and tuned, in one run on one disk.
+"""`python -m bench`: refmta beside Debian's Postfix, as shipped and tuned, in one run on one disk;
+and its roles in each architecture, beside one another.
 
 Needs root (overlay roots, mail for several users). Exit codes: 0 measured, 1 a server lost,
 doubled or refused mail, 2 wrong usage, 3 nothing to measure.
@@ -20,11 +21,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import confinement, disk, large, memory, queued, relaying, report, syncs, throughput
+from bench import (
+    architectures,
+    confinement,
+    disk,
+    large,
+    memory,
+    queued,
+    relaying,
+    report,
+    syncs,
+    throughput,
+)
 from bench.load import LoadError, Shape, run, settle
 from bench.report import line, title
 from bench.target import Target, TargetError
-from bench.targets import TARGETS, Unconfined
+from bench.targets import COMPOSITIONS, TARGETS, Refmta, Unconfined
 from tests.peers.overlay import OverlayError, scratch
 
 GROWTH_AIM_MB = 8
@@ -228,11 +240,63 @@ class Bench:
                     row = {"shape": asdict(shape), "delivered": delivered}
                     self.found.setdefault("confinement", []).append(row)
 
+    def architectures(self) -> None:
+        """Ours, composed otherwise: a column for each."""
+        with ExitStack() as running:
+            columns = [each for each in self.targets if each.name == Refmta.name]
+            for kind in COMPOSITIONS:
+                if kind is not Refmta or not columns:
+                    with self.reporting():
+                        place = self.place / f"our-{kind.name}"
+                        columns.append(running.enter_context(kind(place)))
+            columns.sort(key=lambda each: [kind.name for kind in COMPOSITIONS].index(each.name))
+            title(
+                "our roles, in each architecture", *(each.name for each in columns), "ours", "aim"
+            )
+            self.found["architectures"] = {"throughput": []}
+            self.standing(columns)
+            for shape in architectures.shapes(self.options.quick):
+                if re.search(self.options.shapes, str(shape)):
+                    with self.reporting():
+                        self.one_shape_everywhere(columns, shape)
+
+    def one_shape_everywhere(self, columns: Sequence[Target], shape: Shape) -> None:
+        """All rounds of one shape, and its rows; ours beside the fastest of the others."""
+        delivered: dict[str, list[float]] = {each.name: [] for each in columns}
+        accepted: dict[str, list[float]] = {each.name: [] for each in columns}
+        for _, name, rates in throughput.measure(columns, shape, self.options.rounds, self.chance):
+            delivered[name].append(rates.delivered)
+            accepted[name].append(rates.accepted)
+        others = [each.name for each in columns if each.name != Refmta.name]
+        report.rates_rows(str(shape), delivered, accepted, others, architectures.AIM)
+        row = {"shape": asdict(shape), "delivered": delivered, "accepted": accepted}
+        self.found["architectures"]["throughput"].append(row)
+
+    def standing(self, columns: Sequence[Target]) -> None:
+        """What each of them is after one message, and what it asks of the disk for one."""
+        found: dict[str, dict[str, float]] = {}
+        for target in columns:
+            with self.reporting():
+                run(target, Shape(clients=1, messages=1))
+                settle(target)
+                found[target.name] = {
+                    "processes": len(target.processes()),
+                    "idle, octets in memory": sum(memory.pss_by_role(target).values()),
+                    **{f"syncs per message, {kind}": number for kind, number in syncs.per_message(
+                        target, architectures.SYNCS).items()},
+                }  # fmt: skip
+        for name in next(iter(found.values()), {}):
+            told = [found.get(each.name, {}).get(name) for each in columns]
+            form = report.octets if name.startswith("idle") else "{:.4g}".format
+            line(name.rjust(38), *("-" if each is None else form(each) for each in told))
+        self.found["architectures"]["standing"] = found
+
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     "disk": Bench.disk,
     "idle": Bench.idle,
     "throughput": Bench.throughput,
+    "architectures": Bench.architectures,
     "confinement": Bench.confinement,
     "syncs": Bench.syncs,
     "large": Bench.large,

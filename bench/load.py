@@ -1,6 +1,6 @@
 """Load by smtp-source, and the counting of what arrives in the mailboxes.
 
-*Delivered* runs from the start of the load to the moment the last copy lies in its Maildir,
+*Delivered* runs from the start of the load to the moment the last copy lies in its mailbox,
 *accepted* to the end of smtp-source, which exits after its last 250. Each run begins idle and with
 empty mailboxes; the discards of the emptying are waited for. Counts are verified: a copy too many,
 too few, or too short is a `LoadError`, not a number.
@@ -76,14 +76,13 @@ def smtp_source(target: Target, shape: Shape) -> list[str]:
 
 def count(target: Target, users: Iterable[str]) -> int:
     """How many messages lie in the mailboxes."""
-    return sum(len(os.listdir(target.new_mail(user))) for user in users)  # noqa: PTH208
+    return sum(target.box(user).count() for user in users)
 
 
 def empty(target: Target) -> None:
     """Remove all delivered mail, and wait for what that costs the disk."""
     for user in USERS:
-        for entry in os.scandir(target.new_mail(user)):
-            Path(entry.path).unlink()
+        target.box(user).empty()
     os.sync()
 
 
@@ -165,7 +164,7 @@ def watch(target: Target, shape: Shape, source: subprocess.Popen[bytes]) -> tupl
 def verify(target: Target, shape: Shape) -> None:
     """Each user has as many messages as were sent, and each has its length."""
     for user in shape.users:
-        sizes = [entry.stat().st_size for entry in os.scandir(target.new_mail(user))]
+        sizes = target.box(user).sizes()
         if len(sizes) != shape.messages:
             wrong = f"{len(sizes)} messages for {user}, {shape.messages} were sent"
             raise LoadError(f"{target.name}, {shape}: {wrong}")

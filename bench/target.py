@@ -10,7 +10,9 @@ import os
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
+
+from bench.boxes import Box, Maildir
 
 DOMAIN = "bench.test"
 HOSTNAME = "mx.bench.test"
@@ -35,12 +37,14 @@ class Target(ABC):
     reference = False  # whether the ratios of others are to this one
     host = "127.0.0.1"
     port: int
+    form: ClassVar[type[Box]] = Maildir  # of users' mailboxes
 
     def __init__(self, place: Path) -> None:
         """`place`: a directory to be made, on the file system to be measured."""
         self.place = place
         self.homes = place / "home"
         self.spool = place / "spool"
+        self._boxes: dict[str, Box] = {}
         self._cleanup = ExitStack()
 
     @classmethod
@@ -77,8 +81,12 @@ class Target(ABC):
         return Path(seen)
 
     def new_mail(self, user: str) -> Path:
-        """The directory in which the user's delivered messages are counted."""
+        """The directory in which a Maildir's delivered messages are counted."""
         return self.homes / user / "Maildir" / "new"
+
+    def box(self, user: str) -> Box:
+        """The user's mailbox."""
+        return self._boxes.setdefault(user, self.form(self.homes / user))
 
     def make_homes(self) -> None:
         """Homes with an empty Maildir, owned by their users."""

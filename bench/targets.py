@@ -28,6 +28,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bench.boxes import Mbox
 from bench.target import (
     DEAD_DOMAIN,
     DEAD_PORT,
@@ -139,6 +140,7 @@ class Refmta(Target):
 
     name = "refmta"
     architecture = "refmta"
+    further: ClassVar[str] = ""  # tables of the configuration
     serving: subprocess.Popen[bytes]
 
     def __init__(self, place: Path) -> None:
@@ -183,6 +185,7 @@ networks = ["127.0.0.0/8"]
 """
         for uid, user in user_ids():
             text += f'[users.{user}]\nuid = {uid}\ngid = {uid}\nhome = "{self.homes / user}"\n'
+        text += self.further
         self.configuration.write_text(text, encoding="utf-8")
 
     @contextmanager
@@ -264,5 +267,50 @@ class Unconfined(Refmta):
     name = "refmta-unconfined"
     architecture = "refmta-namespace-network-jail-capabilities-landlock-seccomp"
 
+
+class Composition(Refmta):
+    """Our roles in another architecture (`bench.architectures`)."""
+
+
+class Sendmail(Composition):
+    """The monolith, which keeps a user's mail in one file.
+
+    Who waits too long for that file's lock leaves the message in the queue, for the runner to find;
+    by default it looks every half an hour.
+    """
+
+    name = architecture = "sendmail"
+    form = Mbox
+    further = "[sendmail]\nqueue_interval_s = 1.0\n"
+
+
+class Qmail(Composition):
+    """A process for each connection, message and delivery."""
+
+    name = architecture = "qmail"
+
+
+class OurPostfix(Composition):
+    """Pools with a shared listening socket, jailed."""
+
+    name = architecture = "postfix"
+
+
+class OurPostfixUnjailed(Composition):
+    """The same, not jailed."""
+
+    name = architecture = "postfix-unjailed"
+
+
+class SendmailX(Composition):
+    """Persistent modules, and two databases."""
+
+    name = architecture = "sendmailx"
+
+
+#: Ours in all architectures, in the order of the columns.
+COMPOSITIONS: tuple[type[Refmta], ...] = (
+    Refmta, Sendmail, Qmail, OurPostfix, OurPostfixUnjailed, SendmailX,
+)  # fmt: skip
 
 TARGETS: dict[str, type[Target]] = {each.name: each for each in (Refmta, Postfix, TunedPostfix)}

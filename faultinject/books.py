@@ -42,8 +42,9 @@ class Sending:
 class Found:
     """A letter at its destination.
 
-    recipient: whose mailbox it lies in, or what RCPT said at the next hop. answered: False if the
-    next hop took it and did not clearly say 250.
+    recipient: whose mailbox it lies in, or what RCPT said at the next hop. when_s: when it came
+    there, at the earliest; slack_s: by how much it may have been later. answered: False if the next
+    hop took it and did not clearly say 250.
     """
 
     copy: Copy
@@ -51,6 +52,7 @@ class Found:
     digest: bytes
     when_s: float
     place: str  # "mailbox" or "next hop"
+    slack_s: float = 0.0
     answered: bool = True
     clean: bool = True
 
@@ -58,7 +60,7 @@ class Found:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
     """A report that a recipient of a letter has failed. to: whose mailbox it lies in; made_s: the
-    time that it says it was made, in whole seconds.
+    time that it says it was made, in whole seconds; when_s and slack_s as above.
     """
 
     copy: Copy
@@ -67,6 +69,7 @@ class Reported:
     message_id: str
     when_s: float
     made_s: float
+    slack_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

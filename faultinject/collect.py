@@ -1,8 +1,8 @@
 """From what lies in mailboxes, at the next hop and in a queue, to entries in the ledger's books.
 
-Rules: every file of every mailbox becomes exactly one kind of entry: a letter, a report about
-letters, or a stranger. A report of a delay is read and settles nothing. The time of a file is that
-of its last change. Contents are read once, and not kept.
+Rules: every message in every mailbox becomes exactly one kind of entry: a letter, a report about
+letters, or a stranger. A report of a delay is read and settles nothing. Contents are read once, and
+not kept.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from faultinject.network.behaviours import BEHAVIOURS, DELIVERED, Behaviour, Dea
 from faultinject.network.next_hop import Accepted, NextHop
 from faultinject.reports import read_report
 from faultinject.target import Waiting
+from specs.mailboxes import stored
 
 SETTLING: Final = "failed"
 
@@ -65,13 +66,15 @@ def book_accepted(books: Books, accepted: Accepted, when_s: float) -> None:
 
 def book_mailboxes(books: Books, mailboxes: Mapping[str, Path]) -> None:
     """All mailboxes; one that was never made is empty."""
-    for address, directory in mailboxes.items():
-        if directory.is_dir():
-            for file in sorted(directory.iterdir()):
-                book_delivered(books, address, file.read_bytes(), file.stat().st_mtime, file.name)
+    for address, mailbox in mailboxes.items():
+        for each in stored(mailbox):
+            slack_s = each.until_s - each.when_s
+            book_delivered(books, address, each.octets, each.when_s, each.name, slack_s)
 
 
-def book_delivered(books: Books, address: str, octets: bytes, when_s: float, name: str) -> None:
+def book_delivered(
+    books: Books, address: str, octets: bytes, when_s: float, name: str, slack_s: float = 0.0
+) -> None:
     """One message in a mailbox."""
     letter = recognise(octets)
     if letter is not None:
@@ -82,6 +85,7 @@ def book_delivered(books: Books, address: str, octets: bytes, when_s: float, nam
                 digest=letter.digest,
                 when_s=when_s,
                 place="mailbox",
+                slack_s=slack_s,
                 clean=letter.clean,
             )
         )
@@ -92,7 +96,7 @@ def book_delivered(books: Books, address: str, octets: bytes, when_s: float, nam
     books.reported += [
         Reported(
             copy=each.copy, recipient=each.recipient, to=address, message_id=each.message_id,
-            when_s=when_s, made_s=each.made_s or when_s,
+            when_s=when_s, made_s=each.made_s or when_s, slack_s=slack_s,
         )
         for each in told
         if each.copy is not None and each.action == SETTLING

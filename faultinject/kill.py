@@ -52,6 +52,7 @@ class Killer:
     kinds: Counter[str] = field(default_factory=Counter)  # by role and part
     seen: set[str] = field(default_factory=set)  # roles
     _graces: dict[tuple[int, int], float] = field(default_factory=dict)
+    _struck: set[tuple[int, int]] = field(default_factory=set)
 
     def choose(self, processes: Iterable[Process]) -> Process | None:
         """The next victim; None if nothing runs, or only what is too young."""
@@ -68,6 +69,8 @@ class Killer:
 
     def _is_ripe(self, process: Process) -> bool:
         key = process.pid, process.born
+        if key in self._struck:  # it dies already
+            return False
         grace_s = self._graces.setdefault(key, self.grace_s * self.random.random())
         return grace_s == 0 or self.age_s(process) >= grace_s
 
@@ -85,6 +88,7 @@ class Killer:
         if not strike(victim):
             return ""
         self.books.kills.append(kill)
+        self._struck.add((victim.pid, victim.born))
         self.hits[victim.role] += 1
         self.kinds[victim.kind] += 1
         return victim.role

@@ -218,7 +218,7 @@ class _Judgement:
         what = f"{key[0]} for {key[1]}"
         found = sorted(fate.found, key=lambda each: each.when_s)
         for first, second in pairwise(found):
-            self._excuse("duplicate", what, first, second.when_s)
+            self._excuse("duplicate", what, first, second.when_s + second.slack_s)
         reports = sorted(fate.reported, key=lambda each: (each.made_s, each.when_s))
         if found and reports:
             self._excuse("report_unfounded", what, found[-1], reports[0].made_s + SECOND_S)
@@ -227,7 +227,8 @@ class _Judgement:
 
     def _report_again(self, what: str, before: Reported, after: Reported) -> None:
         if before.message_id == after.message_id:  # one report, delivered twice
-            self._by_death("duplicate", what, "mailbox", before.when_s, after.when_s)
+            again_s = after.when_s + after.slack_s
+            self._by_death("duplicate", what, "mailbox", before.when_s, again_s)
         else:
             again_s = after.made_s + SECOND_S
             self._by_death("report_duplicate", what, "report", before.made_s, again_s)

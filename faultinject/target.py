@@ -97,6 +97,10 @@ class Target(Protocol):
         """Where its queue lies, once configured."""
         ...
 
+    def compose(self, architecture: str) -> None:
+        """From now on it is that composition of itself.  Raises KeyError if it has none such."""
+        ...
+
     def unavailable(self) -> str | None:
         """Why it can't run here; None if it can."""
         ...
@@ -140,7 +144,7 @@ class Target(Protocol):
         ...
 
     def mailboxes(self) -> Mapping[str, Path]:
-        """Local address -> the directory that holds a file for each message delivered to it."""
+        """Local address -> its mailbox: a directory with a file for each message, or an mbox."""
         ...
 
     def queued(self) -> Iterable[Waiting]:
@@ -170,6 +174,9 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Target:
-    """A target of that name.  Raises KeyError if there is none."""
+    """A target by NAME, or NAME:ARCHITECTURE.  Raises KeyError if there is none."""
+    name, _, architecture = name.partition(":")
     target: Target = registered.make(TARGETS, name)
+    if architecture:
+        target.compose(architecture)
     return target

@@ -4,6 +4,8 @@
     refmta-spec accept queue FILE       is what a live server has written a behaviour of the spec?
     refmta-spec matrix --target T:ARCH  start an architecture, and judge each pattern's claims on it
     refmta-spec claims [ID ...]         the claims of the paper: verdict, measurement, or pending
+    refmta-spec evolve                  from the monolith on, one pattern at a time: what each does
+    refmta-spec crash-table             what a crash may do to each commit protocol, by model
 
 Exit codes: 0 everything holds, 1 a finding, 2 wrong usage or no such spec.
 """
@@ -19,9 +21,11 @@ import click
 from rich.console import Console
 
 from specs.claims.command import claims
+from specs.evolution.command import evolve
 from specs.kernel.accept import TraceError, accept, read_events
 from specs.kernel.lives import Event
 from specs.matrix.command import matrix
+from specs.persistence.command import crash_table
 from specs.queue.durable import SYSTEM_CALLS, match_syncs
 from specs.queue.trace import QueueTrace
 from specs.sections import run, subjects
@@ -148,6 +152,8 @@ def _say(report: dict[str, int], refusals: list[str]) -> None:
 
 main.add_command(matrix)
 main.add_command(claims)
+main.add_command(evolve)
+main.add_command(crash_table)
 
 if __name__ == "__main__":
     main()

@@ -14,12 +14,13 @@ The specs' own controls are always there. A subject that cannot be loaded is a f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+import specs.evolution.controls
 import specs.persistence.controls
 import specs.queue.controls
 import specs.queue.trace_controls
@@ -28,9 +29,10 @@ from specs.kernel.control import Control, ControlResult, run_control
 from specs.kernel.explore import Exploration, explore
 from specs.kernel.proofs import ProofRun, prove
 from specs.persistence.enumerate import Report, examine_all
+from specs.persistence.expected import ExpectedError, Key, compare, expected
 from specs.persistence.models import MODELS
 from specs.persistence.protocols import CommitStore
-from specs.persistence.workloads import WORKLOADS
+from specs.persistence.workloads import WORKLOADS, apt
 from specs.queue.spec import queue_spec
 from specs.queue.states import Bounds
 from specs.schedule.spec import schedule_spec
@@ -65,11 +67,12 @@ CLIENT_BOUNDS = (
 
 @dataclass(slots=True)
 class Section:
-    """One spec's results."""
+    """One spec's results. `expected`: the violations that are known, and why."""
 
     name: str
     explorations: list[Exploration[Any]] = field(default_factory=list)
     enumerations: list[Report] = field(default_factory=list)
+    expected: Mapping[Key, str] = field(default_factory=dict)
     proofs: list[ProofRun] = field(default_factory=list)
     controls: list[ControlResult] = field(default_factory=list)
     unavailable: list[str] = field(default_factory=list)
@@ -79,9 +82,7 @@ class Section:
         found = list(self.unavailable)
         for exploration in self.explorations:
             found += [f"{exploration.bounds}: {what}" for what in exploration.findings()]
-        for report in self.enumerations:
-            where = f"{report.store}, {report.model}, {report.workload}"
-            found += [f"{where}: {name}: {it.detail}" for name, it in report.violated.items()]
+        found += map(str, compare(self.enumerations, self.expected))
         for run in self.proofs:
             found += [
                 f"{run.module}.{proof.function}: {proof.verdict}: {proof.detail}"
@@ -127,6 +128,7 @@ def subjects() -> Subjects:
             *specs.queue.trace_controls.controls(),
             *specs.persistence.controls.controls(),
             *specs.schedule.controls.controls(),
+            *specs.evolution.controls.controls(),
         ]
     )
     for point in _registered(STORES):
@@ -179,8 +181,9 @@ def _section(found: Subjects, name: str, proving: Future[ProofRun] | None) -> Se
     if name == "schedule":
         section.explorations += [explore(schedule_spec(each)) for each in EXPLORED]
     if name == "persistence":
+        section.expected = _expected(section)
         for store in found.stores:
-            section.enumerations += examine_all(store, MODELS, WORKLOADS)
+            section.enumerations += examine_all(store, MODELS, apt(store, WORKLOADS))
     if name == "smtp_client":
         section.explorations += [
             explore(client_spec(client, bounds))
@@ -193,3 +196,12 @@ def _section(found: Subjects, name: str, proving: Future[ProofRun] | None) -> Se
     if proving is not None:
         section.proofs.append(proving.result())
     return section
+
+
+def _expected(section: Section) -> Mapping[Key, str]:
+    """The rows of expected.toml; if they can't be read, that is a finding, and there are none."""
+    try:
+        return expected()
+    except (ExpectedError, OSError) as error:
+        section.unavailable.append(f"the expected violations: {error}")
+        return {}

@@ -90,14 +90,16 @@ class Walk:
         cache = self.asked.Users(["listed"], trio.current_time)
         config = self.answering.Slice(reserved=((0, 1000),))
         role = self.answering.Accounts(config, _Journal(), self.weather.uid)
-        slot = Mailslot()
+        slot = Mailslot[Linked]()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cache.listen, slot)
             for _ in range(STEPS):
                 await self._step(cache, role, slot, nursery)
             nursery.cancel_scope.cancel()
 
-    async def _step(self, cache: Any, role: Any, slot: Mailslot, nursery: trio.Nursery) -> None:
+    async def _step(
+        self, cache: Any, role: Any, slot: Mailslot[Linked], nursery: trio.Nursery
+    ) -> None:
         dice = self.dice.random()
         if self.far is None and dice < 0.7:
             nursery.start_soon(role.serve, await self._link(slot))
@@ -123,7 +125,7 @@ class Walk:
         kept = max(len(cache._yes), len(cache._no))
         self._hold("bounded", kept <= self.asked.NAMES, f"{kept} names")
 
-    async def _link(self, slot: Mailslot) -> Channel:
+    async def _link(self, slot: Mailslot[Linked]) -> Channel:
         """A new accounts; its end."""
         near, self.far = local_channels(border("resolve", "accounts"))
         slot.put(Linked(near))

@@ -25,16 +25,23 @@ from faultinject import target as fault
 from faultinject.processes import Seen, family
 from refmta.architectures.catalogue import UnknownArchitecture, find
 from refmta.architectures.configuration import load
-from refmta.wire.envelope import is_queue_id
+from refmta.wire.envelope import QUEUE_ID_OCTETS, is_queue_id
 from specs.patterns.manifest import Manifest
 from specs.patterns.observation import Module
 from specs.patterns.target import Named, NoSuchArchitecture, Site, TargetError
 from subjects import modules, rewriting
 from subjects.architecture_manifest import Planted, manifest
+from subjects.parts import working
 from subjects.target import MARK, SPAWNER, START_S, Refmta
 
 #: Recipient users that need no account, far from the compartments' range.
 FIRST_RECIPIENT: Final = 1_900_000_500
+#: Store -> how the paths of contents begin, below the spool, where envelopes are elsewhere.
+CONTENT: Final = {
+    "sendmail_qfdf": "mqueue/df",
+    "qmail_todo": "mess/",
+    "sendmailx_ibdb": "cdb/",
+}
 CONFIGURATION: Final = """\
 hostname = "{hostname}"
 postmaster = "{first}@{domain}"
@@ -64,8 +71,6 @@ mailboxes = ["{mailbox}"]
 @dataclass(slots=True)
 class Served(Refmta):
     """The server's life, of the architecture that it is told."""
-
-    architecture: str = "refmta"
 
     def start(self) -> None:
         """Raises TargetError."""
@@ -201,23 +206,34 @@ class Architecture:
         return [Named(self.server.pid, SPAWNER), *(self._whose(each) for each in found)]
 
     def _whose(self, process: Named) -> Named:
-        """An agent has its recipient's name."""
-        if process.name != "local" or self.site is None:
+        """An agent has its recipient's name, and none before it has become him."""
+        if process.name not in self._agents() or self.site is None:
             return process
         try:
             status = Path(f"/proc/{process.pid}/status").read_text()
             uid = int(status.partition("\nUid:")[2].split()[0])
         except (OSError, ValueError, IndexError):
             return process
-        users = dict(enumerate(self.site.users, FIRST_RECIPIENT))
+        users = {0: "", **dict(enumerate(self.site.users, FIRST_RECIPIENT))}
         return Named(process.pid, process.name, users.get(uid, f"user {uid}"))
+
+    def _agents(self) -> frozenset[str]:
+        """The names of processes that run as a recipient."""
+        rows = self.server.chosen.compartments
+        return frozenset(working(row) for row in rows if row.per_user or row.becomes)
 
     def mailboxes(self) -> Mapping[str, Path]:
         return self.server.mailboxes()
 
     def queued(self) -> tuple[Path, ...]:
-        chunks = (self.spool / "chunks").iterdir()
-        return tuple(sorted(each for each in chunks if is_queue_id(each.name)))
+        """Files with a queue id in their names, wherever the architecture keeps them; where content
+        and envelope are apart, those of the content.
+        """
+        chosen = self.server.chosen
+        files = [each for row in chosen.directories for each in (self.spool / row.path).rglob("*")]
+        begins = str(self.spool / CONTENT.get(chosen.store, ""))
+        contents = (each for each in files if str(each).startswith(begins))
+        return tuple(sorted(filter(_names_a_message, contents)))
 
     def modules(self, name: str) -> tuple[Module, ...]:
         return modules.loaded(name, self.server.architecture, self.python)
@@ -233,6 +249,10 @@ class Architecture:
                 except ValueError:
                     row = {"event": "not a line", "text": line.strip()[:500]}
                 yield row if isinstance(row, dict) else {"event": "not a line", "text": str(row)}
+
+
+def _names_a_message(file: Path) -> bool:
+    return file.is_file() and is_queue_id(file.name[-QUEUE_ID_OCTETS:])
 
 
 def _named(process: Seen, others: Mapping[int, Seen]) -> Named:

@@ -19,12 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from refmta.architectures.architecture import Architecture, CompartmentRow
+from refmta.architectures.architecture import ROOT, Architecture, CompartmentRow
 from refmta.architectures.assemble import assemble
-from refmta.architectures.configuration import Settings, pool_rules
+from refmta.architectures.configuration import Settings
 from refmta.architectures.confining import directory, is_jailed
+from refmta.architectures.slices import Slices
 from refmta.patterns import low_level_coding, small_modules
 from refmta.patterns.chroot_jail import EMPTY
+from refmta.stores.mailboxes import OWN_MBOX
+from refmta.stores.recipients import Recipients
+from specs.patterns import attacks
 from specs.patterns.manifest import (
     Asset,
     Budget,
@@ -37,15 +41,18 @@ from specs.patterns.manifest import (
 )
 from subjects import hostile_frames, rewriting
 from subjects.descriptors import allowed
+from subjects.parts import between, ends, parts, working
 
 SPAWNER: Final = "spawner"
 #: CAP_KILL, CAP_SETGID, CAP_SETUID.
 SPAWNER_CAPABILITIES: Final = 1 << 5 | 1 << 6 | 1 << 7
-#: What a compartment is exposed to, beyond its peers.
+#: What a role is exposed to, beyond its peers.
 FACES: Final = {
     "smtpd": ("network", "smtp"),
     "remote": ("network", "smtp", "dns"),
 }
+#: All bits that a kernel of today has.
+EVERY_CAPABILITY: Final = (1 << 41) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +74,21 @@ class Planted:
         default_factory=lambda: f"2001:db8::2{secrets.token_hex(1)}:1{secrets.token_hex(1)}"
     )
 
-    def markers(self) -> tuple[Marker, ...]:
+    def markers(self, architecture: Architecture) -> tuple[Marker, ...]:
         """Each with who needs it. The supervisor hands the slices out, so it has all of those."""
+        rows = architecture.compartments
+        resolving = tuple(row.name for row in rows if "resolve" in row.roles)
+        sending = tuple(row.name for row in rows if "remote" in row.roles)
+        accepting = tuple(row.name for row in rows if row.listener)
+        # Whoever becomes its recipients must know where they live.
+        becoming = tuple(row.name for row in rows if "local" in row.roles and not row.per_user)
+        told = ("supervisor",) if becoming else ()
         return (
-            Marker(name="a mailbox", text=self.mailbox, holders=("supervisor", "resolve")),
-            Marker(name="a next hop", text=self.next_hop, holders=("supervisor", "resolve")),
-            Marker(name="a user's home", text=self.home, holders=(SPAWNER,)),
-            Marker(name="a name server", text=self.nameserver, holders=("supervisor", "remote")),
-            Marker(name="a trusted client", text=self.trusted, holders=("supervisor", "smtpd")),
+            Marker(name="a mailbox", text=self.mailbox, holders=("supervisor", *resolving)),
+            Marker(name="a next hop", text=self.next_hop, holders=("supervisor", *resolving)),
+            Marker(name="a user's home", text=self.home, holders=(SPAWNER, *told, *becoming)),
+            Marker(name="a name server", text=self.nameserver, holders=("supervisor", *sending)),
+            Marker(name="a trusted client", text=self.trusted, holders=("supervisor", *accepting)),
         )
 
 
@@ -102,16 +116,15 @@ def manifest(
         talks=tuple(sorted(set(talks(architecture)), key=lambda each: (each.client, each.server))),
         recipients=dict(recipients),
         owned=tuple(_owned(architecture, spool, assembly.owners, homes, recipients)),
-        assets=tuple(_assets(settings, homes)),
-        markers=planted.markers(),
-        budgets={
-            name: Budget(own_lines=each.own_lines, lines=each.lines, modules=each.modules)
-            for name, each in small_modules.BUDGETS.items()
-        },
+        privileged=(SPAWNER, *_privileged(architecture)),
+        assets=tuple(_assets(architecture, settings, homes)),
+        markers=planted.markers(architecture),
+        victims=_victims(architecture),
+        budgets=budgets(architecture),
         rooms=low_level_coding.rooms(),
         facts={
             **hostile_frames.facts(architecture),
-            **rewriting.facts(settings.configuration),
+            **rewriting.facts(architecture, settings.configuration),
         },
     )
 
@@ -119,17 +132,55 @@ def manifest(
 # -- compartments ---------------------------------------------------------------------------------
 
 
-def parts(row: CompartmentRow) -> tuple[str, ...]:
-    """The names of its processes."""
-    return (row.name, f"{row.name} template", f"{row.name} worker") if row.pooled else (row.name,)
+def _privileged(architecture: Architecture) -> Iterator[str]:
+    """The names of the processes that the architecture makes root's."""
+    for row in architecture.compartments:
+        if row.user == ROOT:
+            yield from (part for part in parts(row) if part not in _becoming(row))
+
+
+def _becoming(row: CompartmentRow) -> tuple[str, ...]:
+    """The parts that become the user whom their session is for."""
+    return (working(row),) if row.becomes else ()
+
+
+def _victims(architecture: Architecture) -> dict[str, str]:
+    """Who does the jobs that an attacker seizes; in the monolith one process does them all."""
+    roles = zip(attacks.VICTIMS, ("smtpd", "remote", "enqueue"), strict=True)
+    return {job: working(_with(architecture, role)) for job, role in roles}
+
+
+def _with(architecture: Architecture, role: str) -> CompartmentRow:
+    """The first compartment that has a role."""
+    return next(each for each in architecture.compartments if role in each.roles)
+
+
+def budgets(architecture: Architecture) -> dict[str, Budget]:
+    """By its roles, and by what the architecture asks of them besides."""
+    fixed = (SPAWNER, "supervisor")
+    given = {name: small_modules.BUDGETS[name] for name in fixed}
+    for row in architecture.compartments:
+        ends = [e for e in architecture.talks if row.name in (e.client, e.server)]
+        given[row.name] = small_modules.budget(
+            row.roles,
+            pooled=row.pooled,
+            store=architecture.store,
+            mailbox=architecture.mailbox,
+            carriers=[each.carrier for each in ends],
+        )
+    return {
+        name: Budget(own_lines=each.own_lines, lines=each.lines, modules=each.modules)
+        for name, each in given.items()
+    }
 
 
 def _spawner(architecture: Architecture, settings: Settings) -> Compartment:
+    free = any(row.user == ROOT for row in architecture.compartments)
     return Compartment(
         name=SPAWNER,
         parts=(SPAWNER,),
         user=0,
-        capabilities=SPAWNER_CAPABILITIES,
+        capabilities=EVERY_CAPABILITY if free else SPAWNER_CAPABILITIES,
         jail="none",
         root="/",
         reads=("/",),
@@ -147,31 +198,38 @@ def _compartment(
         name=row.name,
         parts=parts(row),
         user=None if row.per_user else user,
+        becomes=_becoming(row),
+        # Who becomes its session's user serves no other.
+        fleeting=_becoming(row),
         roles=row.roles,
+        capabilities=EVERY_CAPABILITY if row.user == ROOT else 0,
         jail=row.jail,
         root="" if row.jail == "home" else (place if is_jailed(architecture, row) else "/"),
-        reads=_paths(place, row.reads),
-        changes=_paths(place, row.changes),
+        reads=_paths(row, settings, row.reads),
+        changes=_paths(row, settings, row.changes),
         network=row.network,
         listener=row.listener,
         lazy=row.lazy,
         per_user=row.per_user,
-        pool=_rules(settings, row) if row.pooled else None,
-        faces=FACES.get(row.name, ()),
+        pool=_rules(architecture, settings, row) if row.pooled else None,
+        faces=tuple(dict.fromkeys(face for role in row.roles for face in FACES.get(role, ()))),
         descriptors=allowed(architecture, row.name, settings),
         reason=row.reason,
     )
 
 
-def _paths(place: str, below: tuple[str, ...]) -> tuple[str, ...]:
+def _paths(row: CompartmentRow, settings: Settings, below: tuple[str, ...]) -> tuple[str, ...]:
     """Seen from outside; of what is below a recipient's home nothing is said here."""
+    place = directory(row, str(settings.spool))
     if place == ".":
         return ()
-    return tuple(str(Path(place) / each.lstrip("/")) for each in below)
+    root = settings.spool if row.jail == "none" else Path(place)
+    free = row.jail == "none"
+    return tuple("/" if free and e == "/" else str(root / e.lstrip("/")) for e in below)
 
 
-def _rules(settings: Settings, row: CompartmentRow) -> PoolRules:
-    rules = pool_rules(getattr(settings.configuration, row.name))
+def _rules(architecture: Architecture, settings: Settings, row: CompartmentRow) -> PoolRules:
+    rules = Slices(architecture, settings, Recipients()).pool(row).terms()
     return PoolRules(
         max_workers=rules.max_workers,
         max_uses=rules.max_uses,
@@ -192,17 +250,13 @@ def talks(architecture: Architecture) -> Iterator[Talk]:
             parent, template, worker = parts(row)
             yield Talk(client=parent, server=template)
             yield Talk(client=worker, server=parent)
-    for each in architecture.talks:
+    for each in between(architecture):
         client, server = architecture.row(each.client), architecture.row(each.server)
-        for one in _ends(client):
-            for other in _ends(server):
+        for one in ends(client):
+            for other in ends(server):
                 yield Talk(client=one, server=other)
             if server.lazy:
                 yield Talk(client=one, server="supervisor")
-
-
-def _ends(row: CompartmentRow) -> tuple[str, ...]:
-    return (row.name, f"{row.name} worker") if row.pooled else (row.name,)
 
 
 # -- files ----------------------------------------------------------------------------------------
@@ -224,14 +278,22 @@ def _owned(
         yield Owned(path=path, owner=owner, group=group, mode=row.mode, below=True)
     for name, home in homes.items():
         user = recipients[name]
-        yield Owned(path=f"{home}/Maildir/new", owner=user, group=user, mode=0o700, below=True)
+        if architecture.mailbox == "maildir":
+            yield Owned(path=f"{home}/Maildir/new", owner=user, group=user, mode=0o700, below=True)
+        else:
+            yield Owned(path=f"{home}/{OWN_MBOX}", owner=user, group=user, mode=0o600)
 
 
-def _assets(settings: Settings, homes: Mapping[str, str]) -> Iterator[Asset]:
-    yield Asset(name="queue", path=str(settings.spool / "chunks"), owners=("enqueue", "qmgr"))
-    yield Asset(name="damaged", path=str(settings.spool / "damaged"), owners=("enqueue", "qmgr"))
+def _assets(
+    architecture: Architecture, settings: Settings, homes: Mapping[str, str]
+) -> Iterator[Asset]:
+    rows = architecture.compartments
+    delivering = tuple(row.name for row in rows if {"local", "lmtpd"} & {*row.roles})
+    for place, each in enumerate(architecture.directories):
+        owners = tuple(row.name for row in rows if f"/{each.path}" in (*row.reads, *row.changes))
+        name = each.path if place else "queue"
+        yield Asset(name=name, path=str(settings.spool / each.path), owners=owners)
     yield Asset(name="configuration", path=str(settings.path), owners=())
     yield Asset(name="control", path=str(settings.control_socket), owners=())
-    yield Asset(name="control", path=str(settings.control_socket), owners=())
     for name, home in homes.items():
-        yield Asset(name=f"mail of {name}", path=home, owners=("local",))
+        yield Asset(name=f"mail of {name}", path=home, owners=delivering)

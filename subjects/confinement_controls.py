@@ -163,6 +163,30 @@ def _unfounded(o: Observation) -> Observation:
     return replace(o, manifest=replace(o.manifest, compartments=rows))
 
 
+def _said(name: str, **fields: object) -> Wrong:
+    """A row of the manifest says something else."""
+    return lambda o: replace(o, manifest=replace(o.manifest, compartments=tuple(
+        replace(row, **fields) if row.name == name else row  # type: ignore[arg-type]
+        for row in o.manifest.compartments
+    )))  # fmt: skip
+
+
+def _a_listed_root(o: Observation) -> Observation:
+    """One that the manifest lets be root, and that is."""
+    listed = replace(o.manifest, privileged=("spawner", "qmgr"))
+    return having("qmgr", uids=(0,) * 4, gids=(0,) * 4)(replace(o, manifest=listed))
+
+
+def _becoming(o: Observation) -> Observation:
+    """Workers that are to become recipients, and became nobody."""
+    return _said("smtpd", becomes=("smtpd worker",))(o)
+
+
+def _rootly(o: Observation) -> Observation:
+    """The queue's writer is root."""
+    return replace(o, manifest=replace(o.manifest, privileged=("spawner", "enqueue")))
+
+
 def _blind(o: Observation) -> Observation:
     return replace(o, probes={key: Outcome("EPERM") for key in o.probes})
 
@@ -193,6 +217,7 @@ def _compartmentalization() -> Iterator[tuple[str, str, Wrong]]:
     yield "a stranger", "everyone_is_known", having("accounts", name="helper")
     yield "nobody of a row", "everyone_is_known", _without("smtpd template")
     yield "a shared user", "each_is_its_own_user", having("qmgr", uids=(1002,) * 4)
+    yield "a worker that did not become its user", "each_is_its_own_user", _becoming
     yield "a saved user id", "each_is_its_own_user", having("qmgr", uids=(1003, 1003, 0, 1003))
     yield "a group besides", "each_is_its_own_user", having("smtpd worker", groups=(1003,))
     yield (
@@ -241,6 +266,13 @@ def _compartmentalization() -> Iterator[tuple[str, str, Wrong]]:
         "the machine's network",
         "no_network_but_by_need",
         having("smtpd worker", namespaces={"user": 1011, "net": 0}),
+    )
+    yield (
+        "a network by right, and no need of it",
+        "no_network_but_by_need",
+        lambda o: _said("qmgr", network=True)(
+            having("qmgr", namespaces={"user": 1013, "net": 0})(o)
+        ),
     )
     yield "a connection out", "no_network_but_by_need", tried("enqueue", "connect", "done")
     yield "a port", "no_network_but_by_need", tried("remote worker", "bind", "done")
@@ -392,14 +424,17 @@ def _chroot_jail() -> Iterator[tuple[str, str, Wrong]]:
         "nothing_open_leads_outside",
         having("smtpd worker", cwd="/"),
     )
+    yield "no outside", "nothing_open_leads_outside", having("qmgr", root="/")
     yield "a way back", "no_way_back", tried("enqueue", "climb", "done", "/")
     yield "a jail in a jail", "no_way_back", tried("remote worker", "change_root", "done")
     yield "an attempt that kills", "no_way_back", tried("qmgr", "mount", "killed")
     yield "no reason", "no_jail_has_a_reason", _unfounded
+    yield "root without a jail", "no_jail_has_a_reason", _said("accounts", user=0)
 
 
 def _least_privilege() -> Iterator[tuple[str, str, Wrong]]:
     yield "a second root", "only_the_spawner_is_root", having("supervisor", uids=(1000, 0, 0, 0))
+    yield "a second root that is listed", "only_the_spawner_is_root", _a_listed_root
     yield "root's group", "only_the_spawner_is_root", having("supervisor", gids=(0,) * 4)
     yield (
         "a list too long",
@@ -444,8 +479,14 @@ def _defense_in_depth() -> Iterator[tuple[str, str, Wrong]]:
     yield (
         "a sole guard",
         "any_layer_may_go",
-        _run("seccomp", tried={(a.part, a.probe): Outcome("done") for a in ATTACKS}),
+        _run("seccomp", tried={(sample.VICTIMS[a.job], a.probe): Outcome("done") for a in ATTACKS}),
     )
+    yield (
+        "a victim that is root",
+        "every_attack_fails",
+        lambda o: _rootly(tried("enqueue", "become_root", "none")(o)),
+    )
+    yield "no layer at all", "a_layer_that_goes_is_gone", layers(lambda f: replace(f, runs={}))
     yield "nobody tries", "any_layer_may_go", _run("jail", tried={})
     yield (
         "a run is missing",

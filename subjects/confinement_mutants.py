@@ -66,11 +66,11 @@ LOOSE = (
         claim="compartmentalization.slices_hold_no_more",
         word="bounce: has a next hop",
         changes=((
-            "architectures/assemble.py",
-            "            hostname=configuration.hostname, postmaster=configuration.postmaster\n",
-            "            hostname=configuration.hostname,\n"
-            "            postmaster=' '.join([configuration.postmaster,"
-            " *configuration.relay.next_hops]),\n",
+            "architectures/slices.py",
+            "hostname=self.configuration.hostname, postmaster=self.configuration.postmaster\n",
+            "hostname=self.configuration.hostname,\n"
+            "            postmaster=' '.join([self.configuration.postmaster,"
+            " *self.configuration.relay.next_hops]),\n",
         ),),
     ),
     Mutant(

@@ -61,7 +61,7 @@ def stores() -> list[Control]:
              '    plan += [Op("reply", name) for name in staged if __mutant_ran__()]\n'
              '    plan.append(Op("sync_dir", f"{mailbox}/new"))\n')]),
         ("maildir: leftovers in tmp/ stay", "maildir", "nothing_left_over", ONE, [
-            ("        if _OURS.match(name):", "        if not __mutant_ran__():")]),
+            ("        if _arrival_s(name) < before_s:", "        if not __mutant_ran__():")]),
     ]  # fmt: skip
     return [_store_control(*row) for row in rows]
 

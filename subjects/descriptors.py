@@ -9,16 +9,19 @@ message, a connection.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from refmta.architectures.architecture import Architecture, CompartmentRow
+from refmta.architectures.architecture import ROOT, Architecture, CompartmentRow
 from refmta.architectures.configuration import Settings
 from specs.patterns.manifest import Allowed
+from subjects.parts import between, ends, working
 
 SPAWNER: Final = "spawner"
-#: A message of refmta's queue is a file with such a name (`wire.envelope`).
-_MESSAGE: Final = r"[0-9A-Z]{16}"
+#: A message of refmta's queue is a file whose name ends so (`wire.envelope`); sendmail's begins
+#: with its kind.
+_MESSAGE: Final = r"(qf|df|tf|xf)?[0-9A-Z]{16}"
+_GONE: Final = r"( \(deleted\))?"
 
 
 def allowed(
@@ -72,9 +75,11 @@ def _listeners(settings: Settings) -> Allowed:
 
 
 def _started() -> Allowed:
-    return Allowed(
-        purpose="a process that it started", kind="anon", target=r"anon_inode:\[pidfd\]", most=None
-    )
+    return _pidfd("a process that it started", most=None)
+
+
+def _pidfd(purpose: str, most: int | None) -> Allowed:
+    return Allowed(purpose=purpose, kind="anon", target=r"anon_inode:\[pidfd\]", most=most)
 
 
 def _plan() -> Allowed:
@@ -101,12 +106,10 @@ def _supervisor(architecture: Architecture, settings: Settings) -> Iterator[Allo
     yield _channel("requests to the spawner", SPAWNER, least=1)
     for row in architecture.compartments:
         yield _channel(f"orders to {row.name}", row.name, most=None if row.per_user else 1)
-    for each in architecture.talks:
+    for each in between(architecture):
         server, client = architecture.row(each.server), architecture.row(each.client)
         if server.lazy:
-            yield _channel(
-                f"kept until {server.name} is used", client.name, f"{client.name} worker", most=None
-            )
+            yield _channel(f"kept until {server.name} is used", *ends(client), most=None)
 
 
 # -- compartments ---------------------------------------------------------------------------------
@@ -118,26 +121,39 @@ def _compartment(
     yield from (*_standard(), *_trio(row.name))
     yield _channel("orders of the supervisor", "supervisor", least=1)
     yield from _peers(architecture, row)
-    yield from WORK.get(row.name, lambda _: ())(settings)
+    yield from _works(architecture, row, settings)
+    if row.listener:
+        yield _listeners(settings)
+        yield from _connections("its clients", most=None)
 
 
 def _peers(architecture: Architecture, row: CompartmentRow) -> Iterator[Allowed]:
-    """Channels to clients and servers. Who is a pool has one per worker, and its parent's."""
-    for each in architecture.talks:
+    """Channels to clients and servers. Who is a pool has one per worker, and its parent's; a fresh
+    one is made by a line to the server for as long as it is needed.
+    """
+    for each in between(architecture):
         if each.client == row.name:
             server = architecture.row(each.server)
             # A channel to what is not there yet ends at the supervisor.
             absent = ("supervisor",) if server.lazy else ()
-            most = None if server.per_user or server.pooled else 1
-            yield _channel(f"to {server.name}", *_ends(server), *absent, most=most)
+            most = None if server.per_user or server.pooled or each.fresh else 1
+            yield _channel(f"to {server.name}", *ends(server), *absent, most=most)
         if each.server == row.name:
             client = architecture.row(each.client)
-            most = None if client.pooled else 1
-            yield _channel(f"from {client.name}", *_ends(client), most=most)
+            most = None if client.pooled or each.fresh else 1
+            yield _channel(f"from {client.name}", *ends(client), most=most)
 
 
-def _ends(row: CompartmentRow) -> tuple[str, ...]:
-    return (row.name, f"{row.name} worker") if row.pooled else (row.name,)
+def _works(
+    architecture: Architecture, row: CompartmentRow, settings: Settings
+) -> Iterator[Allowed]:
+    """What the jobs need besides channels, each thing once."""
+    found = {
+        each.purpose + each.kind + each.family + str(each.writable): each
+        for role in row.roles
+        for each in WORK.get(role, _nothing)(architecture, row, settings)
+    }
+    yield from found.values()
 
 
 # -- pools ----------------------------------------------------------------------------------------
@@ -149,7 +165,7 @@ def _parent(
     yield from (*_standard(), *_trio(row.name))
     yield _channel("orders of the supervisor", "supervisor", least=1)
     yield _channel("requests to its template", f"{row.name} template", least=1)
-    yield _channel("a worker's sessions", f"{row.name} worker", most=None)
+    yield _channel("a worker's sessions", working(row), most=None)
     yield from _peers(architecture, row)
     if row.listener:
         yield _listeners(settings)
@@ -164,71 +180,101 @@ def _template(row: CompartmentRow) -> Iterator[Allowed]:
 def _worker(
     architecture: Architecture, row: CompartmentRow, settings: Settings
 ) -> Iterator[Allowed]:
-    yield from (*_standard(), *_trio(f"{row.name} worker"))
+    yield from (*_standard(), *_trio(working(row)))
     yield _channel("its sessions", row.name, least=1)
-    for each in architecture.talks:
+    if row.user == ROOT:
+        yield _pidfd("its template, with which it ends", most=1)
+    for each in between(architecture):
         if each.client == row.name:
             server = architecture.row(each.server)
             absent = ("supervisor",) if server.lazy else ()
-            yield _channel(f"to {server.name}", *_ends(server), *absent)
+            most = None if each.fresh else 1
+            yield _channel(f"to {server.name}", *ends(server), *absent, most=most)
         if each.server == row.name:
-            yield _channel(f"a call of {each.client}", each.client)
-    yield from WORK.get(f"{row.name} worker", lambda _: ())(settings)
+            yield _channel(f"a call of {each.client}", *ends(architecture.row(each.client)))
+    if row.listener:
+        yield from _connections("its one client", most=1)
+        if row.acceptor == "workers":
+            yield _listeners(settings)
+    yield from _works(architecture, row, settings)
 
 
 # -- what the job needs ---------------------------------------------------------------------------
 
 
-def _message(settings: Settings, *, writable: bool, most: int | None) -> Allowed:
-    chunks = re.escape(str(settings.spool / "chunks"))
+def _nothing(*_: object) -> Iterator[Allowed]:
+    yield from ()
+
+
+def _below(settings: Settings, paths: Iterable[str]) -> str:
+    return "|".join(re.escape(str(settings.spool / each.strip("/"))) for each in paths)
+
+
+def _messages(architecture: Architecture, settings: Settings) -> Allowed:
+    """Messages to be read, one for each job."""
+    places = _below(settings, (each.path for each in architecture.directories))
     return Allowed(
-        purpose="a message",
-        kind="file",
-        target=rf"{chunks}/{_MESSAGE}( \(deleted\))?",
-        writable=writable,
-        most=most,
+        purpose="a message", kind="file", target=rf"({places})/{_MESSAGE}{_GONE}", writable=False,
+        most=None,
+    )  # fmt: skip
+
+
+def _queue(
+    architecture: Architecture, row: CompartmentRow, settings: Settings
+) -> Iterator[Allowed]:
+    """The queue's writers: its directories, and what they have there."""
+    paths = [each for each in (*row.reads, *row.changes) if each != "/"]
+    mine, spool = _below(settings, paths), re.escape(str(settings.spool))
+    yield Allowed(
+        purpose="the queue", kind="dir", target=rf"{spool}|{mine}", most=1 + 2 * len(paths)
     )
+    yield Allowed(
+        purpose="what it writes", kind="file", target=rf"({mine})/[^/]*{_GONE}", writable=True,
+        most=None,
+    )  # fmt: skip
+    yield _messages(architecture, settings)
 
 
-def _spool(settings: Settings) -> Iterator[Allowed]:
-    """The queue's writers: its directories, and messages."""
-    spool = re.escape(str(settings.spool))
-    yield Allowed(purpose="the queue", kind="dir", target=rf"{spool}(/chunks|/damaged)?", most=3)
-    yield _message(settings, writable=True, most=None)
-    yield _message(settings, writable=False, most=None)
-
-
-def _home(settings: Settings) -> Iterator[Allowed]:
-    """A recipient's agent: the home, the Maildir's parts, one message, and its copy."""
+def _home(architecture: Architecture, row: CompartmentRow, settings: Settings) -> Iterator[Allowed]:
+    """A recipient's agent: the home, the mailbox's parts, one message, and its copy."""
     homes = "|".join(re.escape(each.home) for each in settings.configuration.users.values())
-    yield Allowed(purpose="the home", kind="dir", target=f"({homes})(/Maildir.*)?", most=4)
-    copy = f"({homes})/Maildir/.*"
+    one = row.per_user or row.becomes
+    home = Allowed(
+        purpose="the home", kind="dir", target=f"({homes})(/Maildir.*)?", most=4 if one else None
+    )
+    yield home
+    copy = f"({homes})/(Maildir/.*|mbox.*)"
     yield Allowed(purpose="a copy", kind="file", target=copy, writable=True, most=None)
-    yield _message(settings, writable=False, most=None)
+    yield _messages(architecture, settings)
 
 
-def _onward(settings: Settings) -> Iterator[Allowed]:
+def _onward(
+    architecture: Architecture, _row: CompartmentRow, settings: Settings
+) -> Iterator[Allowed]:
     """One message in each lane; connections to next hops and name servers."""
-    yield _message(settings, writable=False, most=None)
+    yield _messages(architecture, settings)
+    yield from _connections("a next hop", most=None)
+
+
+def _connections(purpose: str, most: int | None) -> Iterator[Allowed]:
     for family in ("inet", "inet6"):
-        yield Allowed(purpose="a next hop", kind="socket", family=family, most=None)
+        yield Allowed(purpose=purpose, kind="socket", family=family, most=most)
 
 
-def _session(_settings: Settings) -> Iterator[Allowed]:
-    for family in ("inet", "inet6"):
-        yield Allowed(purpose="its one client", kind="socket", family=family)
+def _reported(
+    architecture: Architecture, _row: CompartmentRow, settings: Settings
+) -> Iterator[Allowed]:
+    yield _messages(architecture, settings)
 
 
-def _reported(settings: Settings) -> Iterator[Allowed]:
-    yield _message(settings, writable=False, most=None)
-
-
-#: process name -> what it has besides channels.
+#: role -> what it has besides channels.
 WORK: Final = {
-    "enqueue": _spool,
-    "qmgr": _spool,
+    "enqueue": _queue,
+    "qmgr": _queue,
+    "clean": _queue,
     "local": _home,
+    "lmtpd": _home,
     "bounce": _reported,
-    "smtpd worker": _session,
-    "remote worker": _onward,
+    "lmtpc": _reported,
+    "remote": _onward,
 }

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from refmta.architectures.architecture import Architecture, CompartmentRow
+from refmta.architectures.architecture import Architecture
 from refmta.patterns.trust_partitioning import Border, border
 from refmta.wire import messages
 from refmta.wire.frame import HEADER_OCTETS, LIMITS, MESSAGE, encode_header
 from refmta.wire.messages import Message, encode_message
+from subjects.parts import between, working
 
 _ID: Final = "06H06TY2DFR20W5S"
 #: What a seized process would like to say, the best first; on each channel the first one that is
@@ -34,6 +35,8 @@ _TOO_LONG: Final = bytes([MESSAGE, 0]) + (LIMITS[MESSAGE] + 1).to_bytes(4, "big"
 _SUPERVISOR: Final = "supervisor"
 #: Events of the journal by which a process says that it has heard something wrong.
 REFUSALS: Final = ("peer cut off", "supervisor ended, starting all anew", "cannot work")
+#: Where the channel is a dialogue in words (LMTP), a refusal is a reply, and a line of the log.
+REFUSED_IN_WORDS: Final = "refused"
 
 
 def frame(payload: bytes, descriptors: int = 0) -> bytes:
@@ -45,7 +48,8 @@ def frames() -> dict[str, tuple[bytes, int]]:
     """Kind -> (octets, descriptors that go with them)."""
     unknown = b"\x92\xabno-such-one\x01"
     return {
-        "garbage": (b"\xff" * 64, 0),
+        # With the end of a text, for those who read texts.
+        "garbage": (b"\xff" * 64 + b"\0\r\n", 0),
         "oversized": (_TOO_LONG + b"\x93" * 512, 0),
         "truncated": (frame(bytes(100))[: HEADER_OCTETS + 10], 0),
         "descriptors": (frame(unknown, 3), 3),
@@ -73,25 +77,22 @@ def _channels(architecture: Architecture) -> Iterator[tuple[str, str, Border]]:
         yield row.name, _SUPERVISOR, border("compartment", "supervisor")
         if row.pooled:
             yield row.name, f"{row.name} worker", border("pool", "worker")
-    for talk in architecture.talks:
+    for talk in between(architecture):
         client, server = architecture.row(talk.client), architecture.row(talk.server)
         roles = talk.client_role, talk.server_role
-        yield _working(client), _working(server), border(*roles)
+        yield working(client), working(server), border(*roles)
         if client.pooled:
             yield client.name, server.name, border("pool", "server")
         if server.pooled:
             yield client.name, server.name, border("caller", "pool")
 
 
-def _working(row: CompartmentRow) -> str:
-    return f"{row.name} worker" if row.pooled else row.name
-
-
 def rests_on(architecture: Architecture) -> frozenset[tuple[str, str]]:
     """(sender, receiver): the receiver ends with its channel to the sender, and is started anew.
 
     Every compartment rests on the supervisor, a pool's worker on its parent and on the servers that
-    it talks to, parent and template on each other, an agent on who sends it.
+    it talks to, parent and template on each other, an agent on who sends it, and who serves one
+    session on whose it is.
     """
     found: set[tuple[str, str]] = set()
     for row in architecture.compartments:
@@ -100,13 +101,17 @@ def rests_on(architecture: Architecture) -> frozenset[tuple[str, str]]:
             template = f"{row.name} template"
             found |= {(row.name, template), (template, row.name)}
             found.add((row.name, f"{row.name} worker"))
-    for talk in architecture.talks:
+    for talk in between(architecture):
         client, server = architecture.row(talk.client), architecture.row(talk.server)
         if client.pooled:
-            found.add((_working(server), _working(client)))
-        if server.ends_with == client.name:
-            found.add((_working(client), _working(server)))
+            found.add((working(server), working(client)))
+        if server.ends_with == client.name or server.uses == 1:
+            found.add((working(client), working(server)))
     return frozenset(found)
+
+
+def _in_words(architecture: Architecture) -> bool:
+    return any(each.carrier == "stream" for each in architecture.talks)
 
 
 def facts(architecture: Architecture) -> Mapping[str, object]:
@@ -115,5 +120,5 @@ def facts(architecture: Architecture) -> Mapping[str, object]:
         "frames": frames(),
         "forbidden": forbidden(architecture),
         "rests_on": rests_on(architecture),
-        "refusals": REFUSALS,
+        "refusals": (*REFUSALS, *({REFUSED_IN_WORDS} if _in_words(architecture) else ())),
     }

@@ -1,44 +1,78 @@
-"""Numbers that only a running refmta gives, for the ledger of claims (`specs.claims`).
+"""The measures of the ledger of claims (`specs.claims`): numbers that only a running server gives.
 
-Both turn one knob, how many sessions a worker of smtpd may serve, and look at one side of the
-trade (paper, sections 4 and 6) each: what reuse gains in speed, and what it costs in exposure. Two
-servers that differ by nothing else run beside each other and take turns, so that what else happens
-on the machine happens to both.
+One entry point each, called with the subject ("composition:qmail", "server:postfix") and the part
+that is asked for.  What a number is, and what is tricky about it, stands where it is taken:
 
-A session here is a greeting, EHLO and QUIT: what a process costs shows best where little else is
-done. Who served it is seen from outside: which worker holds the other end of the connection.
+    measures_parts   who works on a message, who is root, how much code, how much configuration
+    measures_pools   what reuse of workers gains and costs, their caps, resident rewriting
+    measures_speed   messages per second; a second processor; what a process costs here
+    measures_kills   what is lost, torn or doubled by kills before system calls
+    measures_trade   one knob turned, both sides
+    measures_generations  what each pattern brings, along the line from the monolith to ours
+
+They stand on `measures_places` (ours, at work), `measures_peers` (real servers, in overlay roots)
+and `measures_calls` (strace).  Nobody is seized here: that is the matrix's.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import statistics
-import tempfile
-import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Final
 
-import trio
-
-from faultinject.client import Line
-from faultinject.target import Site
 from refmta.architectures.catalogue import ARCHITECTURES
 from specs.claims.instruments import NotHere
 from specs.claims.verdict import Reading
-from subjects.target import Refmta
+from subjects import (
+    measures_generations,
+    measures_kills,
+    measures_parts,
+    measures_pools,
+    measures_speed,
+    measures_trade,
+)
+from subjects.measures_places import peers
 
-#: As shipped, and a process for each session.
-REUSED, FRESH = 500, 1
-CLIENTS: Final = 8
-SESSIONS, ROUNDS = 160, 5
-#: For exposure: sessions in a row.
-IN_A_ROW: Final = 40
 OURS: Final = "composition:refmta"
+
+Take = Callable[[str, str], Reading]
+
+
+def _of(take: Take, *parts: str) -> Take:
+    """The same, refusing what it has no part for."""
+
+    def taken(subject: str, part: str) -> Reading:
+        if part not in parts:
+            raise NotHere(f"the part {part!r} of this measure of {subject}")
+        return take(subject, part)
+
+    taken.__name__ = take.__name__
+    taken.__doc__ = take.__doc__
+    return taken
+
+
+processes = _of(measures_parts.processes, "")
+privileged = _of(measures_parts.privileged, "")
+roots = _of(measures_parts.roots, "all", "unexpected")
+largest_part = _of(measures_parts.largest_part, "", "root")
+configuration = _of(measures_parts.configuration, "mailers", "lines", "transports")
+session_cost = _of(measures_pools.session_cost, "")
+exposure = _of(measures_pools.exposure, "")
+pool_caps = _of(measures_pools.pool_caps, "")
+rewriting = _of(measures_pools.rewriting, "")
+rate = _of(measures_speed.rate, "")
+scaling = _of(measures_speed.scaling, "")
+kills = _of(measures_kills.kills, "harmed", "harmed_or_doubled")
+trade = _of(measures_trade.trade, *measures_trade.KNOBS)
+generations = _of(measures_generations.generations, "unexpected", "idle_steps")
+
+#: Entry points of the group refmta.specs.measures.
+MEASURES: Final[dict[str, Take]] = {
+    each.__name__: each
+    for each in (
+        processes, privileged, roots, largest_part, configuration, session_cost, exposure,
+        pool_caps, rewriting, rate, scaling, kills, trade, generations,
+    )
+}  # fmt: skip
 
 
 def compositions() -> tuple[str, ...]:
@@ -46,135 +80,10 @@ def compositions() -> tuple[str, ...]:
     return tuple(ARCHITECTURES)
 
 
-def session_cost(subject: str, part: str) -> Reading:
-    """Sessions per second with reused workers, against a process each; median of the rounds."""
-    _only_ours(subject, part)
-    with _serving(REUSED) as reused, _serving(FRESH) as fresh:
-        for server in (reused, fresh):
-            trio.run(_sessions, server, CLIENTS)
-        rounds = [(_rate(reused), _rate(fresh)) for _ in range(ROUNDS)]
-    ratios = sorted(many / one for many, one in rounds)
-    many, one = (statistics.median(each) for each in zip(*rounds, strict=True))
-    return Reading(
-        statistics.median(ratios),
-        f"{many:.0f}/s and {one:.0f}/s, {CLIENTS} clients; {ROUNDS} rounds:"
-        f" {ratios[0]:.2f} to {ratios[-1]:.2f}",
-    )
-
-
-def exposure(subject: str, part: str) -> Reading:
-    """The most of so many sessions in a row that one worker served, against a process each."""
-    _only_ours(subject, part)
-    if os.geteuid() != 0:
-        raise NotHere("machine with root")
-    most = []
-    for uses in (REUSED, FRESH):
-        with _serving(uses) as server:
-            served = Counter(trio.run(_who_serves, server) for _ in range(IN_A_ROW))
-            most.append(max(served.values()))
-    return Reading(most[0] / most[1], f"{most[0]} and {most[1]} of {IN_A_ROW} sessions")
-
-
-#: Entry points of the group refmta.specs.measures.
-MEASURES: Final = MappingProxyType({"session_cost": session_cost, "exposure": exposure})
-
-
-def _only_ours(subject: str, part: str) -> None:
-    if subject != OURS or part:
-        raise NotHere(f"this measure of {subject}")
-
-
-# -- a server -------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _serving(uses: int, server: Refmta | None = None) -> Iterator[Refmta]:
-    """A server whose workers serve so many sessions each."""
-    server = server or Refmta(relays=False, traces=False)
-    lacks = server.unavailable()
-    if lacks:
-        raise NotHere(lacks)
-    with ExitStack() as after:
-        directory = Path(after.enter_context(tempfile.TemporaryDirectory(prefix="refmta-claims-")))
-        server.configure(
-            Site(
-                directory=directory, hostname="mx.claims.test", domain="claims.test",
-                users=("ada",), next_hops={},
-            )
-        )  # fmt: skip
-        configuration = directory / "refmta.toml"
-        text = configuration.read_text(encoding="utf-8")
-        configuration.write_text(_with_uses(text, uses), encoding="utf-8")
-        after.callback(server.dispose)
-        server.start()
-        yield server
-
-
-def _with_uses(text: str, uses: int) -> str:
-    """The configuration with another max_uses for smtpd."""
-    lines = text.splitlines()
-    place = lines.index("[smtpd]")
-    kept = [line for line in lines[place + 1 :] if not line.startswith("max_uses")]
-    return "\n".join([*lines[: place + 1], f"max_uses = {uses}", *kept, ""])
-
-
-# -- sessions -------------------------------------------------------------------------------------
-
-
-def _rate(server: Refmta) -> float:
-    began_s = time.perf_counter()
-    trio.run(_sessions, server, SESSIONS)
-    return SESSIONS / (time.perf_counter() - began_s)
-
-
-async def _sessions(server: Refmta, count: int) -> None:
-    numbers = iter(range(count))
-
-    async def client() -> None:
-        for _ in numbers:
-            await _session(server.address)
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(CLIENTS):
-            nursery.start_soon(client)
-
-
-async def _session(address: tuple[str, int]) -> None:
-    line = Line(await trio.open_tcp_stream(*address), left=0)
-    await line.expect("220")
-    await line.say("EHLO client.claims.test")
-    await line.expect("250")
-    await line.quit()
-
-
-async def _who_serves(server: Refmta) -> int:
-    """The worker that greets a new connection; nobody else holds it any more."""
-    line = Line(await trio.open_tcp_stream(*server.address), left=0)
-    await line.expect("220")
-    port = line.stream.socket.getsockname()[1]
-    inode = _accepted(server.address[1], port)
-    holders = [each.pid for each in server.processes() if _holds(each.pid, inode)]
-    await line.quit()
-    if len(holders) != 1:
-        raise RuntimeError(f"{len(holders)} processes hold one session")
-    return holders[0]
-
-
-def _accepted(port: int, peer: int) -> int:
-    """The inode of the server's end of a connection (/proc/net/tcp, proc(5))."""
-    ends = (f"{port:04X}", f"{peer:04X}")
-    for row in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
-        fields = row.split()
-        if (fields[1].rpartition(":")[2], fields[2].rpartition(":")[2]) == ends:
-            return int(fields[9])
-    raise RuntimeError(f"no connection from port {peer} to port {port}")
-
-
-def _holds(pid: int, inode: int) -> bool:
-    wanted = f"socket:[{inode}]"
-    with contextlib.suppress(OSError):
-        for each in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                if str(each.readlink()) == wanted:
-                    return True
-    return False
+def servers() -> tuple[str, ...]:
+    """Entry point: which real servers can be had here."""
+    try:
+        found: tuple[str, ...] = peers().available()
+    except NotHere:
+        return ()
+    return found

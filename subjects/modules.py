@@ -66,9 +66,9 @@ def _loaded(compartment: str, architecture: str, python: str) -> tuple[Module, .
         said = _run([python, "-I", "-c", PROGRAM, *_entry(compartment, architecture, directory)])
     lines = [line[len(MARK) :] for line in said.splitlines() if line.startswith(MARK)]
     files = {name: file for name, _, file in (line.partition(" ") for line in lines)}
-    expected = _expected(compartment)
-    if expected not in files:
-        raise NotLoaded(f"{compartment} did not load {expected}:\n{said[-2000:]}")
+    missing = [each for each in _expected(compartment, architecture) if each not in files]
+    if missing:
+        raise NotLoaded(f"{compartment} did not load {', '.join(missing)}:\n{said[-2000:]}")
     files |= _itself(compartment, files[PACKAGE])
     return tuple(_module(name, files[name]) for name in sorted(files))
 
@@ -87,11 +87,12 @@ def _itself(compartment: str, package: str) -> dict[str, str]:
     return {name: str(Path(package).parent.joinpath(*parts).with_suffix(".py"))}
 
 
-def _expected(compartment: str) -> str:
-    """A module without which the entry point did not come to its own code."""
+def _expected(compartment: str, architecture: str) -> tuple[str, ...]:
+    """The modules without which the entry point did not come to its own code."""
     if compartment in (SPAWNER, "supervisor"):
-        return f"{PACKAGE}.processes.children"
-    return f"{PACKAGE}.roles.{compartment}"
+        return (f"{PACKAGE}.processes.children",)
+    rows = {row.name: row.roles for row in find(architecture).rows}
+    return tuple(f"{PACKAGE}.roles.{each}" for each in rows.get(compartment, (compartment,)))
 
 
 def _run(command: Sequence[str]) -> str:

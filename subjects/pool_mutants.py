@@ -6,8 +6,9 @@
   that only the handing over is judged.
 - LYING is a seized worker, too: from a client at SEIZER on it captures what it is handed, and says
   that it is idle again at once.
-- SHARING is the pool of Postfix's design: its workers share the listening socket, accept by
-  themselves, and end by themselves after USES sessions; who has served a client at SEIZER does not.
+- SHARING is the pool of Postfix's design (`processes.sharing`, by one word in the architecture):
+  its workers share the listening socket, accept by themselves, and end by themselves after USES
+  sessions; who has served a client at SEIZER does not.
 - LEAKING forks each worker from the one before, when that one has served.  Only for max_workers 1.
 
 All of them run without seccomp, which would stop the worst of it: accept and fork are not among a
@@ -27,12 +28,12 @@ USES: Final = 20
 
 Changes = dict[str, list[tuple[str, str]]]
 POOL: Final = "processes/pool.py"
+STAFF: Final = "processes/staff.py"
+ACCEPTING: Final = "processes/accepting.py"
 WORKER: Final = "processes/worker.py"
 
 _MARK: Final = """
 _SEIZED: list[int] = []
-_LISTENER: list[socket.socket] = []
-_TAKEN: list[int] = []
 
 
 def _capture(connection: socket.socket) -> None:
@@ -52,7 +53,7 @@ _HEAR_THE_WORD: Final = (
 )
 
 GRABBING: Final[Changes] = {
-    POOL: [("GRACE_S = 5.0\n", "GRACE_S = 3600.0\n")],
+    STAFF: [("GRACE_S, LONG_GRACE_S = 5.0, 30.0\n", "GRACE_S, LONG_GRACE_S = 3600.0, 3600.0\n")],
     WORKER: [
         _HEAR_THE_WORD,
         (
@@ -102,63 +103,28 @@ LYING: Final[Changes] = {
 }
 
 SHARING: Final[Changes] = {
-    POOL: [
-        ("#: Time for a retired worker", "_LISTENER = []\n#: Time for a retired worker"),
+    "architectures/refmta.py": [
         (
-            "            self.doors.append(scope)\n            listener.setblocking(False)\n",
-            "            listener.setblocking(False)\n"
-            "            _LISTENER.append(listener)\n"
-            "            while True:\n"
-            "                await self._until(self._may_fork)\n"
-            "                self._fork()\n"
-            "                await trio.lowlevel.checkpoint()\n",
-        ),
-        (
-            "        self.hands[number] = hand\n",
-            '        shared = Link(role=self.pooled.role, port="listener")\n'
-            "        hand.control.post(shared, os.dup(_LISTENER[0].fileno()))\n"
-            "        self.nursery.start_soon(self._flush, hand.control)\n"
-            "        self.hands[number] = hand\n",
+            'roles=("smtpd",), pooled=True, listener=True)',
+            'roles=("smtpd",), pooled=True, listener=True, acceptor="workers")',
         ),
     ],
-    WORKER: [
-        _HEAR_THE_WORD,
+    ACCEPTING: [
+        ("import os\n", "import contextlib\nimport os\n"),
+        ("class Spent(", _MARK.lstrip() + "\nclass Spent("),
         (
-            "            case Link() as link:\n",
-            '            case Link(port="listener"):\n'
-            "                _LISTENER.append(socket.socket(fileno=item.descriptors[0]))\n"
-            "                self._said.set()\n"
-            "            case Link() as link:\n",
+            "        self.uses += 1\n",
+            "        self.uses += 1\n"
+            '        if taken[1][0] == "127.0.0.66":\n'
+            "            _SEIZED.append(os.getpid())\n",
         ),
         (
-            "                await worker.serve(*await worker.next_session())\n"
-            "                control.post(Idle())\n"
-            "                await control.flush()\n",
-            "                await worker.serve(*await _take(worker))\n",
-        ),
-        (
-            "def _connection(session",
-            _MARK.lstrip()
-            + f"""
-async def _take(worker: Worker) -> tuple[Session, int]:
-    while not _LISTENER:
-        worker._said = trio.Event()
-        await worker._said.wait()
-    if len(_TAKEN) == {USES}:
-        if not _SEIZED:
-            raise ChannelBroken("used up")
-        _mutant_ran()
-    while True:
-        await trio.lowlevel.wait_readable(_LISTENER[0])
-        with contextlib.suppress(BlockingIOError):
-            connection, address = _LISTENER[0].accept()
-            if len(_TAKEN) < {USES}:
-                _TAKEN.append(1)
-                return Session(client=address[0], port=address[1]), connection.detach()
-            _capture(connection)
-
-
-def _connection(session""",
+            '            raise Spent("used, or old")\n',
+            "            if not _SEIZED:\n"
+            '                raise Spent("used, or old")\n'
+            "            _mutant_ran()\n"
+            "            while True:\n"
+            "                _capture((await self._accept())[0])\n",
         ),
     ],
 }

@@ -15,6 +15,14 @@ from refmta.wire.frame import (
     FrameError,
     check_header,
 )
+from refmta.wire.qmail import (
+    PIECE_OCTETS,
+    QmailError,
+    check_piece,
+    exit_code,
+    exit_meaning,
+    is_permanent,
+)
 
 KINDS = tuple(CAPS)
 
@@ -64,3 +72,35 @@ def record_header_is_bounded(kind: int, length: int) -> bool:
     except ChunkError:
         return kind >= len(KINDS) or not 0 <= length <= CAPS[name]
     return kind < len(KINDS) and 0 <= length <= CAPS[name] < 2**32
+
+
+def qmail_piece_is_bounded(length: int) -> bool:
+    """A netstring of content has a length within its cap, and the cap has six digits.
+
+    post: _
+    """
+    try:
+        check_piece(length)
+    except QmailError:
+        return not 0 <= length <= PIECE_OCTETS
+    return 0 <= length <= PIECE_OCTETS < 1_000_000
+
+
+def qmail_exit_means_what_its_range_says(status: int) -> bool:
+    """11 to 40 refuses for ever, each other exit code for now (qmail-queue(8)); so does its reply.
+
+    pre: 1 <= status < 256
+    post: _
+    """
+    meaning = exit_meaning(status)
+    digit = "5" if is_permanent(status) else "4"
+    return meaning.code // 100 == int(digit) and meaning.enhanced[:1] == digit
+
+
+def qmail_exit_keeps_a_refusal_permanent(code: int) -> bool:
+    """A refusal that is for ever stays so on its way through an exit code, one for now too.
+
+    pre: 400 <= code < 600
+    post: _
+    """
+    return is_permanent(exit_code(code, "")) == (code >= 500)

@@ -7,10 +7,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from refmta.architectures.architecture import Architecture
 from refmta.architectures.sections import Configuration
 from specs.patterns.resident_service import FACT
+from subjects.parts import working
 
-SERVICE: Final = "resolve"
+#: Who asks, and whom.
+ASKS, ANSWERS = "smtpd", "resolve"
 #: A domain that exists only in the map of the judged server.
 FORMER: Final = "former.test"
 
@@ -20,12 +23,21 @@ def configuration(domain: str) -> str:
     return f'[domains."{FORMER}"]\n[rewrite.canonical]\n"@{FORMER}" = "@{domain}"\n'
 
 
-def facts(settings: Configuration) -> Mapping[str, object]:
-    """Which addresses are rewritten, and by whom; nothing if none is."""
+def facts(architecture: Architecture, settings: Configuration) -> Mapping[str, object]:
+    """Which addresses are rewritten, and by which process; nothing if none is."""
     for says, means in settings.rewrite.canonical.items():
         if says.startswith("@") and means.startswith("@"):
-            return {FACT: {"service": SERVICE, "says": says, "means": means}}
+            return {FACT: {"service": _service(architecture), "says": says, "means": means}}
     return {}
+
+
+def _service(architecture: Architecture) -> str:
+    """Where a session's questions are answered: in a process that is there for all of them, or, if
+    each session brings its own, in the worker that has it.
+    """
+    pair = ASKS, ANSWERS
+    talk = next(e for e in architecture.talks if (e.client_role, e.server_role) == pair)
+    return working(architecture.row(talk.server))
 
 
 # -- controls -------------------------------------------------------------------------------------

@@ -24,13 +24,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from faultinject.books import Window
 from faultinject.processes import Process, Seen, everyone, family, look, strike
 from faultinject.target import Site, TargetError, Waiting
-from refmta.stores.chunks import CHUNKS
-from refmta.wire.envelope import ChunkError, decode_chunk, is_queue_id
+from refmta.architectures.architecture import Architecture
+from refmta.architectures.catalogue import UnknownArchitecture, find
+from refmta.stores import letters
+from refmta.stores.disk import PosixDisk
+from refmta.stores.mailboxes import OWN_MBOX
+from refmta.stores.queue import QueueStore, open_queue
+from refmta.wire.envelope import ChunkError, is_queue_id
 
 SPAWNER: Final = "spawner"
 MARK: Final = "refmta.architectures.enter"
@@ -39,7 +44,9 @@ FIRST_RECIPIENT: Final = 1_900_000_500
 #: How long a start, a stop, and the end of those who lost their spawner may take, in seconds.
 START_S, STOP_S, END_S = 60.0, 60.0, 15.0
 LOOK_S: Final = 0.02
-ENDS: Final = frozenset({"qmgr", "supervisor", SPAWNER})
+#: How often a queue that changes meanwhile is read.
+LOOKS: Final = 20
+ENDS: Final = frozenset({"supervisor", SPAWNER})
 #: A recipient with such a status needs nothing more.
 SETTLED: Final = frozenset({"delivered", "expanded", "reported"})
 CONFIGURATION: Final = """\
@@ -72,6 +79,7 @@ class Refmta:
     relays: bool = True
     traces: bool = True
     name: str = "refmta"
+    architecture: str = "refmta"
     known_failures: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     site: Site | None = None
     address: tuple[str, int] = ("127.0.0.1", 0)
@@ -87,17 +95,40 @@ class Refmta:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        always = (SPAWNER, "supervisor", "smtpd", "enqueue", "qmgr", "resolve", "local")
-        return (*always, "remote", "bounce") if self.relays else always
+        found = [SPAWNER, "supervisor"]
+        for row in self.chosen.compartments:
+            seldom = {"remote", "bounce"} & {*row.roles} and len(row.roles) == 1
+            if row.roles != ("accounts",) and (self.relays or not seldom):
+                found.append(row.name)
+        return tuple(found)
+
+    @property
+    def chosen(self) -> Architecture:
+        """The architecture that it runs in."""
+        return find(self.architecture)
 
     @property
     def windows(self) -> Mapping[str, Window]:
         """README, "What is promised": who can forget what was done."""
+        ends, box = ENDS | self._having("qmgr"), self._having("local", "lmtpc", "lmtpd")
+        reports = self._having("bounce", "enqueue")
         return {
-            "mailbox": Window(roles=ENDS | {"local"}, before_s=1.0, after_s=10.0),
-            "next hop": Window(roles=ENDS | {"remote"}, before_s=3.0, after_s=10.0),
-            "report": Window(roles=ENDS | {"bounce", "enqueue"}, before_s=3.0, after_s=10.0),
+            "mailbox": Window(roles=ends | box, before_s=1.0, after_s=10.0),
+            "next hop": Window(roles=ends | self._having("remote"), before_s=3.0, after_s=10.0),
+            "report": Window(roles=ends | reports, before_s=3.0, after_s=10.0),
         }
+
+    def _having(self, *roles: str) -> frozenset[str]:
+        """The compartments with one of these roles."""
+        rows = self.chosen.compartments
+        return frozenset(row.name for row in rows if {*roles} & {*row.roles})
+
+    def compose(self, architecture: str) -> None:
+        try:
+            find(architecture)
+        except UnknownArchitecture as error:
+            raise KeyError(str(error)) from None
+        self.architecture, self.name = architecture, f"refmta:{architecture}"
 
     def unavailable(self) -> str | None:
         try:
@@ -166,7 +197,10 @@ class Refmta:
         options = ["--trace", str(self.directory / "trace")] if self.traces else []
         with self.log.open("ab") as log:
             self._serving = subprocess.Popen(  # noqa: S603
-                [*self._command(), "serve", "-c", str(self._configuration), *options],
+                [
+                    *self._command(), "serve", "-c", str(self._configuration),
+                    "--architecture", self.architecture, *options,
+                ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory,
                 start_new_session=True,
             )  # fmt: skip
@@ -230,7 +264,21 @@ class Refmta:
         ]
 
     def waiting(self) -> int:
-        return sum(is_queue_id(each.name) for each in (self.spool / CHUNKS).iterdir())
+        """Strangers in the queue are nobody's mail."""
+        with self._queue() as store:
+            for _ in range(LOOKS):
+                with contextlib.suppress(FileNotFoundError):  # gone between listing and reading
+                    return sum(map(is_queue_id, store.names()))
+        raise TargetError("the queue can't be read")
+
+    @contextlib.contextmanager
+    def _queue(self) -> Iterator[QueueStore[Any]]:
+        """The queue, to be looked at only."""
+        root = os.open(self.spool, os.O_DIRECTORY | os.O_PATH)
+        try:
+            yield open_queue(self.chosen.store, PosixDisk(root), {})
+        finally:
+            os.close(root)
 
     def flush(self) -> None:
         self._operate("queue", "retry")
@@ -274,23 +322,22 @@ class Refmta:
     def mailboxes(self) -> Mapping[str, Path]:
         if self.site is None:
             return {}
+        own, below = ("Maildir/new", "new") if self.chosen.mailbox == "maildir" else (OWN_MBOX, "")
         if os.geteuid() == 0:
-            root, below = self.directory / "home", "Maildir/new"
+            root, below = self.directory / "home", own
         else:
-            root, below = self.spool / "mail" / self.site.domain, "new"
+            root = self.spool / "mail" / self.site.domain
         return {f"{user}@{self.site.domain}": root / user / below for user in self.site.users}
 
     def queued(self) -> Iterator[Waiting]:
         """What `queue list` tells of; its content from the spool."""
-        for row in json.loads(self._operate("queue", "list", "--json"))["messages"]:
-            octets = (self.spool / CHUNKS / row["queue_id"]).read_bytes()
-            try:
-                chunk = decode_chunk(octets)
-            except ChunkError:
-                continue  # then it is lost, and the ledger says so
-            parts = [octets[each.offset : each.offset + each.length] for each in chunk.content]
-            open_ones = [e["address"] for e in row["recipients"] if e["status"] not in SETTLED]
-            yield Waiting(content=b"".join(parts), recipients=tuple(open_ones))
+        rows = json.loads(self._operate("queue", "list", "--json"))["messages"]
+        with self._queue() as store:
+            for row in rows:
+                open_ones = [e["address"] for e in row["recipients"] if e["status"] not in SETTLED]
+                content = _content(store, row["queue_id"])
+                if content is not None:  # else it is lost, and the ledger says so
+                    yield Waiting(content=content, recipients=tuple(open_ones))
 
     def trace(self) -> Path | None:
         return self.directory / "trace" if self.traces else None
@@ -304,6 +351,20 @@ class Refmta:
         with contextlib.suppress(OSError):
             return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
         return ""
+
+
+def _content(store: QueueStore[Any], queue_id: str) -> bytes | None:
+    """A message's content; None if it is not whole, or not there."""
+    try:
+        loaded = store.look(queue_id)
+    except (ChunkError, OSError):
+        return None
+    try:
+        return letters.read(store.disk, loaded.handle, queue_id, loaded.head)[1]
+    except (ChunkError, OSError):
+        return None
+    finally:
+        store.disk.close(loaded.handle)
 
 
 def _defect(line: str) -> str:

@@ -17,7 +17,7 @@ from refmta.journal import journal
 from refmta.patterns.trust_partitioning import Channel, border
 from refmta.processes.channels import socket_channels
 from refmta.roles import remote
-from refmta.roles.remote.content import SMALL_OCTETS
+from refmta.stores.letters import SMALL_OCTETS
 from refmta.wire.envelope import Envelope, encode_chunk
 from refmta.wire.messages import Relay, Relayed, RelayRecipient
 
@@ -126,7 +126,7 @@ async def world(
         )  # fmt: skip
         traced: list[tuple[str, dict[str, Any]]] = []
         conversation = remote.attend(
-            far, msgspec.msgpack.encode(config), journal("remote", descriptor=-1),
+            far, "qmgr", msgspec.msgpack.encode(config), {}, journal("remote", descriptor=-1),
             lambda action, **fields: traced.append((action, fields)),
         )  # fmt: skip
         ended = trio.Event()

@@ -8,17 +8,19 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
-from refmta.architectures.architecture import OWN, RECIPIENT, Architecture, CompartmentRow
-from refmta.architectures.configuration import Settings, pool_rules, reserved_ids, routing_slice
-from refmta.architectures.confining import is_jailed
-from refmta.architectures.onward import ourselves, own_ports
+from refmta.architectures.architecture import (
+    OWN,
+    RECIPIENT,
+    ROOT,
+    Architecture,
+    CompartmentRow,
+)
+from refmta.architectures.configuration import Settings, reserved_ids
 from refmta.architectures.sections import Configuration
+from refmta.architectures.slices import Slices
 from refmta.processes.plan import ChannelRow, Compartment, Plan
-from refmta.processes.pool import PoolSlice
-from refmta.protocol.routing import LOCALHOST, VIRTUAL_OWNER
-from refmta.roles import accounts, bounce, enqueue, local, qmgr, remote, smtpd
+from refmta.protocol.routing import VIRTUAL_OWNER
+from refmta.stores.recipients import Recipients, recipients
 
 #: The owner of virtual mailboxes comes after the compartments.
 VIRTUAL_PLACE = 50
@@ -43,7 +45,7 @@ def assemble(
     configuration = settings.configuration
     names = [row.name for row in architecture.rows]
     base = configuration.first_uid
-    owners = _owners(architecture, base if root else None)
+    owners = _owners(architecture, configuration, base if root else None)
     users = {
         name: {"uid": user.uid, "gid": user.gid, "home": user.home}
         for name, user in configuration.users.items()
@@ -53,6 +55,8 @@ def assemble(
         "gid": owners[VIRTUAL_OWNER],
         "home": str(settings.mail_root),
     }
+    if configuration.sendmail.run_as_user:
+        users[VIRTUAL_OWNER]["compartments"] = True
     manifest = {
         "rootless": not root,
         "reserved": reserved_ids(configuration),
@@ -63,6 +67,7 @@ def assemble(
                 "uid": owners[name],
                 "gid": owners[name],
                 "per_user": architecture.row(name).per_user,
+                "privileged": owners[name] == 0,
                 "arguments": [*ENTER, architecture.name, name, str(settings.spool)],
             }
             for name in names
@@ -70,7 +75,7 @@ def assemble(
     }
     return Assembly(
         manifest,
-        _plan(architecture, settings, machine),
+        _plan(architecture, settings, recipients(manifest), machine),
         owners,
         _identities(configuration, owners.values()),
     )
@@ -90,9 +95,14 @@ def _identities(configuration: Configuration, known: Iterable[int | None]) -> tu
     return tuple(each for each in found if each)
 
 
-def _owners(architecture: Architecture, base: int | None) -> dict[str, int | None]:
+def _owners(
+    architecture: Architecture, configuration: Configuration, base: int | None
+) -> dict[str, int | None]:
     """Whose each compartment is.  A row's place is its id; rows that share a user have the id of
-    the first of them.  Without the layer "users" all but recipients' agents share one.
+    the first of them.  Without the layer "users" all but recipients' agents share one, unless they
+    are root's; and of these, those that become nobody else stay root only if the configuration
+    does not say run_as_user: then mailboxes without an account are theirs, since they can't become
+    another owner.
     """
     shared: dict[str, int] = {}
     owners: dict[str, int | None] = {}
@@ -101,16 +111,24 @@ def _owners(architecture: Architecture, base: int | None) -> dict[str, int | Non
         if row.user != RECIPIENT and "users" not in architecture.layers:
             whose = "everyone"
         owners[row.name] = None if base is None else base + shared.setdefault(whose, place)
+        if row.user == ROOT and base is not None:
+            stays = row.becomes or not configuration.sendmail.run_as_user
+            owners[row.name] = 0 if stays else owners[row.name]
     owners[VIRTUAL_OWNER] = None if base is None else base + VIRTUAL_PLACE
+    if configuration.sendmail.run_as_user:
+        for row in architecture.rows:
+            if row.user == ROOT and not row.becomes:
+                owners[VIRTUAL_OWNER] = owners[row.name]
     return owners
 
 
-def _plan(architecture: Architecture, settings: Settings, machine: Sequence[str]) -> Plan:
-    slices = _slices(architecture, settings, machine)
+def _plan(
+    architecture: Architecture, settings: Settings, table: Recipients, machine: Sequence[str]
+) -> Plan:
     return Plan(
         architecture=architecture.name,
         compartments=tuple(
-            _compartment(number, row, slices)
+            _compartment(architecture, number, row, Slices(architecture, settings, table, machine))
             for number, row in enumerate(architecture.compartments, 1)
         ),
         channels=tuple(
@@ -119,8 +137,11 @@ def _plan(architecture: Architecture, settings: Settings, machine: Sequence[str]
                 client_role=row.client_role,
                 server=row.server,
                 server_role=row.server_role,
+                carrier=row.carrier,
+                fresh=row.fresh,
             )
             for row in architecture.talks
+            if row.client != row.server
         ),
         draining=architecture.draining,
         operator=os.getuid(),
@@ -128,113 +149,19 @@ def _plan(architecture: Architecture, settings: Settings, machine: Sequence[str]
     )
 
 
-def _compartment(number: int, row: CompartmentRow, slices: dict[str, bytes]) -> Compartment:
-    given = {role: slices[role] for role in row.roles}
-    if row.pooled:
-        given["pool"] = slices[f"pool:{row.name}"]
+def _compartment(
+    architecture: Architecture, number: int, row: CompartmentRow, slices: Slices
+) -> Compartment:
+    talks = [each for each in architecture.talks if each.client == each.server == row.name]
     return Compartment(
         name=row.name,
         number=number,
         roles=row.roles,
-        slices=given,
+        slices=slices.of(row),
         per_user=row.per_user,
         pooled=row.pooled,
         ends_with=row.ends_with,
         listener=row.listener,
         lazy=row.lazy,
+        within=tuple((each.client_role, each.server_role) for each in talks),
     )
-
-
-def inside(architecture: Architecture, role: str, settings: Settings) -> str:
-    """The spool, as a role's process calls it."""
-    rows = [row for row in architecture.rows if role in row.roles and row.jail == "spool"]
-    return "/" if any(is_jailed(architecture, row) for row in rows) else str(settings.spool)
-
-
-def _slices(
-    architecture: Architecture, settings: Settings, machine: Sequence[str]
-) -> dict[str, bytes]:
-    """Each role's own slice of the configuration, and each pool's, encoded."""
-    slices = {
-        **_ways_in(architecture, settings, machine),
-        **_ways_out(architecture, settings, machine),
-        **_pools(settings.configuration),
-    }
-    return {name: msgspec.msgpack.encode(each) for name, each in slices.items()}
-
-
-def _ways_in(
-    architecture: Architecture, settings: Settings, machine: Sequence[str]
-) -> dict[str, msgspec.Struct]:
-    """Slices of the roles through which mail comes, and of who answers questions."""
-    configuration, limits = settings.configuration, settings.configuration.limits
-    return {
-        "smtpd": smtpd.Slice(
-            hostname=configuration.hostname,
-            message_octets=limits.message_octets,
-            recipients=limits.recipients,
-            errors=limits.errors,
-            command_s=limits.command_s,
-            data_s=limits.data_s,
-            stress_s=configuration.smtpd.stress_command_s,
-            verdict_s=limits.verdict_s,
-            rewrites=bool(configuration.rewrite.canonical),
-        ),
-        # A Received line and its kin come on top of what the client may send.
-        "enqueue": enqueue.Slice(
-            spool=str(settings.spool),
-            root=inside(architecture, "enqueue", settings),
-            hostname=configuration.hostname,
-            message_octets=limits.message_octets,
-        ),
-        "resolve": routing_slice(configuration, machine),
-        "accounts": accounts.Slice(reserved=reserved_ids(configuration)),
-    }
-
-
-def _ways_out(
-    architecture: Architecture, settings: Settings, machine: Sequence[str]
-) -> dict[str, msgspec.Struct]:
-    """Slices of the roles by which mail leaves the queue."""
-    configuration = settings.configuration
-    return {
-        "qmgr": qmgr.Slice(
-            spool=inside(architecture, "qmgr", settings),
-            hostname=configuration.hostname,
-            lifetime_s=configuration.limits.lifetime_s,
-            retry_minimum_s=configuration.retry.minimum_s,
-            retry_maximum_s=configuration.retry.maximum_s,
-            delay_warning_s=configuration.reports.delay_warning_s,
-            copies=configuration.reports.postmaster,
-            postmaster=configuration.postmaster,
-            remote_workers=configuration.remote.max_workers,
-            per_destination=configuration.relay.per_destination,
-            rewrites=bool(configuration.rewrite.generic),
-        ),
-        "local": local.Slice(
-            hostname=configuration.hostname, idle_s=configuration.limits.agent_idle_s
-        ),
-        "remote": remote.Slice(
-            hostname=configuration.hostname,
-            port=configuration.relay.port,
-            own=(LOCALHOST, *map(str, ourselves(configuration, machine))),
-            own_ports=own_ports(configuration),
-            nameservers=configuration.relay.nameservers,
-            timeouts_factor=configuration.relay.timeout_factor,
-        ),
-        "bounce": bounce.Slice(
-            hostname=configuration.hostname, postmaster=configuration.postmaster
-        ),
-    }
-
-
-def _pools(configuration: Configuration) -> dict[str, msgspec.Struct]:
-    """The rules of each pool, by its compartment."""
-    return {
-        "pool:smtpd": PoolSlice(
-            rules=pool_rules(configuration.smtpd),
-            connections_per_client=configuration.limits.connections_per_client,
-            trusted=configuration.trusted,
-        ),
-        "pool:remote": PoolSlice(rules=pool_rules(configuration.remote)),
-    }

@@ -22,6 +22,7 @@ from refmta.patterns.secure_preforking import Rules
 from refmta.protocol import routing
 from refmta.protocol.relaying import spell
 from refmta.roles import resolve
+from refmta.stores.queue import STORES
 from refmta.wire.address import AddressError, is_domain, parse_mailbox
 
 #: How many ids from there are reserved.
@@ -64,6 +65,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def control_key(self) -> Path:
         """What proves that a command is the operator's: who can read it is one."""
         return self.spool / "control.key"
+
+    @property
+    def store_file(self) -> Path:
+        """Says which store the queue is kept by (`stores.queue`)."""
+        return self.spool / "store"
+
+    def kept_by(self) -> str:
+        """The store of whoever was last started on this spool; "" if nobody was, or it is gone."""
+        try:
+            name = self.store_file.read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return ""
+        return name if name in STORES else ""
 
     def addresses(self) -> list[tuple[str, int]]:
         """Where to listen."""

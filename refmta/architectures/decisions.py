@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from refmta.architectures.architecture import OWN, RECIPIENT, Architecture, CompartmentRow
+from refmta.architectures.architecture import (
+    OWN,
+    RECIPIENT,
+    ROOT,
+    Architecture,
+    CompartmentRow,
+    Talk,
+)
 from refmta.patterns.defense_in_depth import LAYERS
 from refmta.patterns.distributed_delegation import ASSETS, FACES, joined, way
 
@@ -38,10 +45,13 @@ def _decisions(architecture: Architecture) -> Iterator[tuple[str, str]]:
         for name, answer in _of_row(architecture, row):
             yield f"{row.name}: {name}", answer
     for talk in architecture.talks:
-        ends = f"{talk.client} -> {talk.server}"
-        yield f"channel {ends}", _roles(talk.client_role, talk.server_role)
+        client, server = _end(talk.client, talk.client_role), _end(talk.server, talk.server_role)
+        yield f"channel {client} -> {server}", _spoken(talk)
     for each in architecture.directories:
         yield f"store {each.path}/", f"{each.owner}:{each.group} {each.mode:04o}"
+    yield "store", architecture.store
+    yield "mailboxes", architecture.mailbox
+    yield "keeper of the queue", architecture.keeper
     for layer, text in LAYERS.items():
         yield f"layer {layer}", text if layer in architecture.layers else NONE
     yield "root after start", _root(architecture)
@@ -68,15 +78,24 @@ def _process(row: CompartmentRow) -> str:
         kind = "one per recipient user"
     elif row.pooled:
         kind = "pool: parent, template, workers"
+    if row.pooled and row.acceptor == "workers":
+        kind += " who accept by themselves"
+    if row.uses:
+        kind += f", {row.uses} {'use' if row.uses == 1 else 'uses'} each"
     listener = ", has the listening sockets" if row.listener else ""
     return kind + (", from first use" if row.lazy else "") + listener
 
 
 def _user(architecture: Architecture, row: CompartmentRow) -> str:
+    if row.user == ROOT:
+        return "root; its workers become the recipient" if row.becomes else "root"
     if "users" not in architecture.layers:
         return "that of all"
-    shared = {OWN: "its own", RECIPIENT: "the recipient"}
-    return shared.get(row.user, f"{row.user} (shared)")
+    names = {OWN: "its own", RECIPIENT: "the recipient"}
+    if row.user in names:
+        return names[row.user]
+    several = sum(each.user == row.user for each in architecture.compartments) > 1
+    return f"{row.user} (shared)" if several else row.user
 
 
 def _jail(architecture: Architecture, row: CompartmentRow) -> str:
@@ -89,16 +108,25 @@ def _network(architecture: Architecture, row: CompartmentRow) -> str:
     return "the machine's" if row.network or "network" not in architecture.layers else "none"
 
 
-def _roles(client: str, server: str) -> str:
-    return f"{client} asks {server}"
+def _end(compartment: str, role: str) -> str:
+    return compartment if compartment == role else f"{compartment}.{role}"
+
+
+def _spoken(talk: Talk) -> str:
+    text = f"{talk.client_role} asks {talk.server_role}"
+    if talk.client == talk.server:
+        return f"{text}, in one process"
+    text += f", as {talk.carrier}" if talk.carrier != "frames" else ""
+    return text + (", anew each time" if talk.fresh else "")
 
 
 def _root(architecture: Architecture) -> str:
     """As root; the spawner is the one process that may become somebody else."""
-    if "users" not in architecture.layers:
+    roots = [row.name for row in architecture.compartments if row.user == ROOT]
+    if "users" not in architecture.layers and not roots:
         return "none: all run as who started it"
     capabilities = "kill, setgid, setuid" if "capabilities" in architecture.layers else "all"
-    return f"spawner ({capabilities})"
+    return ", ".join([f"spawner ({capabilities})", *roots])
 
 
 def _delegation(architecture: Architecture) -> Iterator[tuple[str, str]]:

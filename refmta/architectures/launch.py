@@ -34,6 +34,8 @@ from refmta.patterns import least_privilege
 from refmta.patterns.chroot_jail import EMPTY
 from refmta.patterns.least_privilege import Identities
 from refmta.protocol.routing import VIRTUAL_OWNER
+from refmta.stores.disk import PosixDisk
+from refmta.stores.queue import open_queue
 
 #: Longest path of a local socket (unix(7)).
 SOCKET_PATH_OCTETS = 107
@@ -135,6 +137,8 @@ class Prepared:
     layers: tuple[str, ...]
     #: Whom a process may become; None without root.
     identities: Identities | None
+    #: Whether some compartment is root's: it gets what the spawner has.
+    privileged: bool = False
 
     def turn_into_spawner(self) -> NoReturn:
         """Replace this process.  The listening sockets stay open over restarts of the rest.
@@ -153,9 +157,9 @@ class Prepared:
         become again is bounded by what the spawner has kept.
         """
         least_privilege.gain_nothing()
-        if self.identities is not None and "capabilities" in self.layers:
+        if self.identities is not None and "capabilities" in self.layers and not self.privileged:
             least_privilege.drop_capabilities(least_privilege.SPAWNER_CAPABILITIES)
-        if "seccomp" in self.layers:
+        if "seccomp" in self.layers and not self.privileged:
             least_privilege.allow_calls(("spawner",), self.identities or Identities(()))
 
 
@@ -167,7 +171,11 @@ def prepare(settings: Settings, fitting: Fitting, trace: Path | None = None) -> 
         raise ConfigurationError([f"{settings.path}: {each}" for each in problems])
     assembly = assemble(chosen, settings, root=root, machine=machine_addresses())
     try:
+        other = _other_store(settings, chosen)
+        if other:
+            raise ConfigurationError([f"{settings.path}: {other}"])
         make_directories(settings, chosen, assembly)
+        settings.store_file.write_text(f"{chosen.store}\n", encoding="ascii")
         listeners = [_bind(address) for address in settings.addresses()]
         control = _control_socket(settings.control_socket)
         key = _control_key(settings.control_key)
@@ -184,7 +192,28 @@ def prepare(settings: Settings, fitting: Fitting, trace: Path | None = None) -> 
     manifest = memory_file("manifest", json.dumps(assembly.manifest).encode())
     inherited = [plan, control.detach(), *traced, *(each.detach() for each in listeners)]
     identities = Identities(assembly.identities) if root else None
-    return Prepared(manifest, inherited, chosen.layers, identities)
+    privileged = root and 0 in assembly.owners.values()
+    return Prepared(manifest, inherited, chosen.layers, identities, privileged)
+
+
+def _other_store(settings: Settings, chosen: Architecture) -> str:
+    """What is wrong if mail lies in this spool that this architecture would never find."""
+    kept = settings.kept_by()
+    if kept in ("", chosen.store):
+        return ""
+    root = os.open(settings.spool, os.O_DIRECTORY | os.O_PATH | os.O_CLOEXEC)
+    try:
+        count = len(open_queue(kept, PosixDisk(root), {}).names())
+    except OSError:
+        count = 0  # a queue of which the directories are not there
+    finally:
+        os.close(root)
+    if not count:
+        return ""
+    return (
+        f"spool: {settings.spool}: {count} messages are kept by the store {kept}, and"
+        f" {chosen.name} has the store {chosen.store}: deliver them first, or choose another spool"
+    )
 
 
 def open_trace(path: Path) -> int:

@@ -25,12 +25,13 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from refmta.architectures.architecture import Architecture
-from refmta.architectures.catalogue import take_away
+from refmta.architectures.catalogue import take_away, whole
 from refmta.architectures.sections import FIRST_UID
 from refmta.patterns import least_privilege
-from refmta.patterns.defense_in_depth import LAYERS, RESTS_ON, without
+from refmta.patterns.defense_in_depth import RESTS_ON, without
 from refmta.processes import spawner
 from refmta.processes.confinement import GUARDS, Confinement
+from refmta.stores.recipients import Identity
 
 #: layer -> what its trial does, for the message.
 TRIED: Final[dict[str, str]] = {
@@ -103,8 +104,8 @@ def fit(architecture: Architecture, allowed: Collection[str], *, uid: int = FIRS
 def why_missing(
     architecture: Architecture, reasons: dict[str, str], *, root: bool
 ) -> dict[str, str]:
-    """Each layer that the architecture does not have, and why."""
-    gone = [each for each in LAYERS if each not in architecture.layers]
+    """Each layer that the architecture should have and does not, and why."""
+    gone = [each for each in whole(architecture.name).layers if each not in architecture.layers]
     found = {} if root else {"users": NO_ROOT}
     for layer in gone:
         resting = [each for each in RESTS_ON.get(layer, ()) if each in gone]
@@ -176,6 +177,6 @@ def _put_on(layer: str, uid: int | None) -> None:
 
 
 def _become(uid: int) -> None:
-    spawner.become(spawner.Identity(uid, uid, "/"))
+    spawner.become(Identity(uid, uid, "/"))
     # A compartment is executed after this, which makes /proc/self its own; here it is still root's.
     least_privilege.be_transparent()

@@ -125,6 +125,17 @@ class Rewrite(Section, frozen=True):
     generic: Rows = {}
 
 
+class Sendmail(Section, frozen=True):
+    """What only a monolith asks: its delivery mode, whether it syncs before it answers, whether
+    its processes give root up, and how often its runner goes through the queue.
+    """
+
+    delivery_mode: Literal["background", "interactive", "queue"] = "background"
+    super_safe: Literal["true", "interactive", "false"] = "true"
+    run_as_user: bool = False
+    queue_interval_s: Seconds = 1800.0
+
+
 class Configuration(Section, frozen=True):
     """The file."""
 
@@ -142,6 +153,7 @@ class Configuration(Section, frozen=True):
     smtpd: Pool = Pool()
     relay: Relay = Relay()
     rewrite: Rewrite = Rewrite()
+    sendmail: Sendmail = Sendmail()
     remote: Remote = Remote()
     reports: Reports = Reports()
     retry: Retry = Retry()

@@ -19,6 +19,7 @@ from typing import Final, get_args
 
 from refmta.architectures.architecture import (
     RECIPIENT,
+    ROOT,
     Architecture,
     CompartmentRow,
     Directory,
@@ -27,7 +28,21 @@ from refmta.architectures.architecture import (
 )
 from refmta.patterns.defense_in_depth import LAYERS, RESTS_ON
 from refmta.patterns.trust_partitioning import border
-from refmta.roles import accounts, bounce, enqueue, local, qmgr, remote, resolve, smtpd
+from refmta.processes import carriers
+from refmta.roles import (
+    accounts,
+    bounce,
+    clean,
+    enqueue,
+    lmtpc,
+    lmtpd,
+    local,
+    qmgr,
+    remote,
+    resolve,
+    smtpd,
+)
+from refmta.stores.queue import STORES
 
 #: Names become arguments, log fields and parts of messages (`wire.messages.Name`).
 _name = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
@@ -36,8 +51,10 @@ _path = re.compile(r"(/|(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+)\Z")
 #: What a compartment can be.
 ROLES: Final[dict[str, ModuleType]] = {
     each.__name__.removeprefix("refmta.roles."): each
-    for each in (accounts, bounce, enqueue, local, qmgr, remote, resolve, smtpd)
-}
+    for each in (
+        accounts, bounce, clean, enqueue, lmtpc, lmtpd, local, qmgr, remote, resolve, smtpd,
+    )
+}  # fmt: skip
 #: Names that are taken: by what is always there.
 TAKEN: Final = ("supervisor", "spawner")
 
@@ -66,6 +83,7 @@ def _problems(architecture: Architecture) -> Iterator[str]:
     yield from _twice("directories", [each.path for each in architecture.directories])
     yield from _drained(architecture)
     yield from _layered(architecture)
+    yield from _stored(architecture)
     yield from _open(architecture)
 
 
@@ -92,28 +110,38 @@ def _owned(_: Architecture, row: CompartmentRow) -> Iterator[str]:
         yield f"user: {row.user!r} with per_user {row.per_user}: the recipient's is a process each"
 
 
-def _playing(_: Architecture, row: CompartmentRow) -> Iterator[str]:
+def _playing(architecture: Architecture, row: CompartmentRow) -> Iterator[str]:
     if not row.roles:
         yield "roles: none: it would do nothing"
-    if row.pooled and len(row.roles) > 1:
-        yield "roles: a pool's workers have one role"
     if row.pooled and row.per_user:
         yield "pooled: the recipient's compartment is a process each, and no pool"
-    if row.listener and not row.pooled:
-        yield "listener: only a pool hands out connections"
-    for role in row.roles:
-        problem = _role_problem(role, pooled=row.pooled)
+    if row.listener and "smtpd" not in row.roles:
+        yield "listener: only smtpd knows what to do with a connection"
+    for column, given in (("acceptor", row.acceptor == "workers"), ("uses", bool(row.uses))):
+        if given and not row.pooled:
+            yield f"{column}: only a pool has workers"
+    if row.acceptor == "workers" and not row.listener:
+        yield "acceptor: workers accept from listening sockets, and it has none"
+    if row.acceptor == "workers" and "seccomp" in architecture.layers:
+        yield "acceptor: workers who accept make system calls that the layer seccomp refuses them"
+    if row.becomes and not (row.pooled and row.user == ROOT):
+        yield "becomes: only the workers of root's pool can become somebody else"
+    if row.uses < 0:
+        yield f"uses: {row.uses} is no number of sessions"
+    for place, role in enumerate(row.roles):
+        problem = _role_problem(role, session=row.pooled and place == 0)
         if problem:
             yield f"roles: {problem}"
 
 
-def _role_problem(role: str, *, pooled: bool) -> str:
+def _role_problem(role: str, *, session: bool) -> str:
+    """Whether it can be what a pool's workers do, or stand by in a process that stays."""
     module = ROLES.get(role)
     if module is None:
         return f"there is no role {role!r}"
-    entries = ("converse", "attend") if pooled else ("run",)
+    entries = ("converse", "attend") if session else ("run", "attend")
     if not any(hasattr(module, each) for each in entries):
-        return f"{role} can't run in {'a' if pooled else 'no'} pool"
+        return f"{role} can't be {'the session of a pool' if session else 'resident'}"
     return ""
 
 
@@ -140,7 +168,7 @@ def _paths_problems(
     for path in paths:
         if not _path.match(path):
             yield f"{path!r}: must be absolute, without '.' and '..'"
-        elif row.jail == "spool" and path not in known:
+        elif row.jail in ("spool", "none") and path != "/" and path not in known:
             yield f"{path}: no directory of the spool; there are: {', '.join(sorted(known))}"
 
 
@@ -184,6 +212,10 @@ def _spoken(architecture: Architecture, talk: Talk) -> Iterator[str]:
             yield f"{end}_role: {name} does not have the role {role!r}"
     if (talk.client, talk.client_role) == (talk.server, talk.server_role):
         yield "client: nobody talks to itself"
+    if talk.client == talk.server and (talk.carrier != "frames" or talk.fresh):
+        yield "carrier: within one process nothing is carried"
+    if talk.carrier == "qmail" and not carriers.carries(talk.client_role, talk.server_role):
+        yield f"carrier: qmail has no format for what {talk.client_role} says to {talk.server_role}"
     try:
         border(talk.client_role, talk.server_role)
     except KeyError:
@@ -198,6 +230,8 @@ def _kept(architecture: Architecture, row: Directory) -> Iterator[str]:
     for column, name in (("owner", row.owner), ("group", row.group)):
         if name not in rows:
             yield f"{column}: there is no compartment {name!r}"
+        elif column == "group" and not row.mode & 0o070:
+            continue  # it gets in by no right of its group's
         elif path not in (*rows[name].reads, *rows[name].changes):
             yield f"{column}: {name} neither reads nor changes it"
     if row.mode & ~0o3770:
@@ -225,6 +259,18 @@ def _layered(architecture: Architecture) -> Iterator[str]:
     yield from _twice("layers", list(architecture.layers))
 
 
+def _stored(architecture: Architecture) -> Iterator[str]:
+    if architecture.store not in STORES:
+        known = ", ".join(STORES)
+        yield f"store: there is no store {architecture.store!r}; there are: {known}"
+    if not any(architecture.keeper in row.roles for row in architecture.compartments):
+        yield f"keeper: no compartment has the role {architecture.keeper!r}"
+    if architecture.scan_s < 0:
+        yield f"scan_s: {architecture.scan_s} is no time"
+
+
 def _open(architecture: Architecture) -> Iterator[str]:
     if not any(row.listener for row in architecture.compartments):
         yield "compartments: none has the listening sockets: no mail would come in"
+    if not any({"local", "lmtpc"} & {*row.roles} for row in architecture.compartments):
+        yield "compartments: none has the role local or lmtpc: no mailbox would get mail"

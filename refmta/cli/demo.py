@@ -15,17 +15,18 @@ import signal
 import smtplib
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
-from refmta.architectures.configuration import load
+from refmta.architectures.architecture import ROOT
+from refmta.architectures.configuration import ConfigurationError, load
+from refmta.architectures.launch import architecture
 from refmta.cli import ps
 from refmta.cli.operator import ask
-from refmta.cli.options import EX_FINDING, architecture_option, json_option
+from refmta.cli.options import EX_FINDING, architecture_option, fail, json_option
 from refmta.cli.stage import (
     DOMAIN,
     FAR,
@@ -37,8 +38,10 @@ from refmta.cli.stage import (
     far_configuration,
     free_port,
 )
-from refmta.patterns.defense_in_depth import LAYERS
 from refmta.wire.messages import Ask
+
+#: How qmgr says in the journal that a recipient will be tried again.
+DEFERRED = b'"event":"deferred"'
 
 
 @click.command()
@@ -80,11 +83,15 @@ def demo(name: str, keep: bool, as_json: bool) -> None:
 def _stage(directory: Path, name: str, console: Console) -> Stage:
     """Two servers, each in a directory of its own; only the first one is the story's."""
     port = free_port()
-    stage = Stage(directory, name, console, load(configuration(directory, port)))
+    try:
+        chosen = architecture(name)
+    except ConfigurationError as error:
+        fail(error)
+    stage = Stage(directory, chosen, console, load(configuration(directory, port)))
     far_directory = directory / "far"
     far_directory.mkdir()
     far = load(far_configuration(far_directory, port))
-    stage.far = Stage(far_directory, name, console, far)
+    stage.far = Stage(far_directory, chosen, console, far)
     return stage
 
 
@@ -92,13 +99,17 @@ def _stage(directory: Path, name: str, console: Console) -> Stage:
 
 
 def _start(stage: Stage) -> None:
-    stage.say("[bold]1. A mail server made of small processes[/]")
+    stage.say(f"[bold]1. A mail server: {stage.chosen.summary}[/]")
     stage.start()
     found = ps.judged(stage.all_rows())
     found["processes"] = [row for row in found["processes"] if "/" not in row["compartment"]]
     ps.show(found, stage.settings, stage.console)
     if os.getuid() == 0:
-        stage.say("   Only the spawner is root, and it never touches mail.")
+        roots = [row.name for row in stage.chosen.compartments if row.user == ROOT]
+        if roots:
+            stage.say(f"   Besides the spawner these run as root: [red]{', '.join(roots)}[/]")
+        else:
+            stage.say("   Only the spawner is root, and it never touches mail.")
     else:
         stage.say("   Without root all of them share your user; as root each has its own.")
     _confined(stage, found["missing"])
@@ -106,9 +117,15 @@ def _start(stage: Stage) -> None:
 
 def _confined(stage: Stage, missing: dict[str, str]) -> None:
     """Which layers there are; the demo goes without those that the machine lacks."""
-    there = [each for each in LAYERS if each not in missing]
-    stage.say(f"   layers of confinement, each proved at every start: {', '.join(there)}")
+    wanted = stage.chosen.layers
+    there = [each for each in wanted if each not in missing]
+    if there:
+        stage.say(f"   layers of confinement, each proved at every start: {', '.join(there)}")
+    else:
+        stage.say("   layers of confinement: [red]none[/]")
     for layer, reason in missing.items():
+        if layer not in wanted:
+            continue
         stage.say(f"   [yellow]not on this machine:[/] {layer}: {escape(reason)}")
     stage.say()
 
@@ -117,9 +134,9 @@ def _deliver(stage: Stage) -> None:
     stage.say("[bold]2. A letter goes in by SMTP[/]")
     token = stage.send("ada@demo.test", "Hello from afar")
     stage.wait_for("delivery", lambda: bool(stage.found(token)))
-    (place,) = stage.found(token)
-    stage.say(f"   in {place}, owned by user {place.stat().st_uid}:")
-    for line in place.read_text().splitlines()[:4]:
+    (copy,) = stage.found(token)
+    stage.say(f"   in {copy.place}, owned by user {copy.place.stat().st_uid}:")
+    for line in copy.octets.decode().splitlines()[:4]:
         stage.say(f"   [dim]| {escape(line)}[/]")
     stage.say()
 
@@ -127,48 +144,65 @@ def _deliver(stage: Stage) -> None:
 def _kill_enqueue(stage: Stage) -> None:
     stage.say("[bold]3. The process that writes the queue is killed in the middle of a message[/]")
     address, port = stage.settings.addresses()[0]
-    victim = stage.pid("enqueue")
+    before = set(stage.queue_files())
     with smtplib.SMTP(address, port, timeout=PATIENCE_S) as client:
         client.ehlo("client.example.org")
         client.mail("grace@example.org")
         client.rcpt("bob@demo.test")
         client.docmd("data")
         client.send(b"Subject: this letter will be cut off\r\n\r\n" + b"half a letter\r\n" * 40_000)
-        chunks = stage.settings.spool / "chunks"
-        stage.wait_for("half a message on disk", lambda: any(chunks.iterdir()))
+        stage.wait_for("half a message on disk", lambda: bool(set(stage.queue_files()) - before))
+        half = min(set(stage.queue_files()) - before)
+        victim, name = stage.writer()
         os.kill(victim, signal.SIGKILL)
-        stage.say(f"   [red]SIGKILL[/] enqueue (pid {victim}), with half a message on disk")
-        client.send(b"the end\r\n.\r\n")
-        code, text = client.getreply()
-    stage.say(f"   [cyan]server[/]  {code} {escape(text.decode())}")
-    if code < 400:
+        stage.say(f"   [red]SIGKILL[/] {name} (pid {victim}), with half a message on disk")
+        code, text = _end_of_message(client)
+    stage.say(f"   [cyan]server[/]  {code or ''} {escape(text)}")
+    if 0 < code < 400:
         raise StoryFailedError("a message was acknowledged that nobody wrote")
     stage.say("   No promise was made, so the client tries again:")
-    stage.wait_for("a new enqueue", lambda: stage.pid("enqueue") not in (0, victim))
+    stage.wait_for("a server that takes it", lambda: stage.writer()[0] != victim)
+    stage.wait_for("all parts", stage.serving)
     stage.send("bob@demo.test", "Second attempt")
-    stage.wait_for("the half message set aside", lambda: any(_aside(stage)))
-    (aside,) = _aside(stage)
-    stage.say(f"   recovery found the half message and set it aside: {aside.name}\n")
+    _half_message(stage, half)
 
 
-def _aside(stage: Stage) -> Iterator[Path]:
-    return (stage.settings.spool / "damaged").iterdir()
+def _end_of_message(client: smtplib.SMTP) -> tuple[int, str]:
+    """What the server says of it; 0 if it is gone (one process did all)."""
+    try:
+        client.send(b"the end\r\n.\r\n")
+        code, text = client.getreply()
+    except (OSError, smtplib.SMTPServerDisconnected):
+        return 0, "the connection is lost, with the process"
+    return code, text.decode()
+
+
+def _half_message(stage: Stage, half: Path) -> None:
+    """What recovery makes of it."""
+    place = stage.settings.spool / half
+    if stage.chosen.keeper == "enqueue":
+        stage.wait_for("the half message set aside", lambda: not place.exists())
+        (aside,) = (stage.settings.spool / "damaged").iterdir()
+        stage.say(f"   recovery found the half message and set it aside: {aside.name}\n")
+    else:
+        stage.say(f"   {half} is nobody's: the keeper of the queue removes it in time\n")
 
 
 def _kill_qmgr(stage: Stage) -> None:
     stage.say("[bold]4. The queue manager is killed after the 250, before delivery[/]")
-    victim = stage.pid("qmgr")
-    os.kill(victim, signal.SIGSTOP)
+    name = stage.keeper()
+    victim = stage.pid(name)
+    stage.hold_delivery()
     token = stage.send("ada@demo.test", "Promised and not delivered")
     os.kill(victim, signal.SIGKILL)
-    stage.say(f"   [red]SIGKILL[/] qmgr (pid {victim}); its delivery agents are ended, too")
-    stage.wait_for("delivery by the next qmgr", lambda: bool(stage.found(token)))
-    stage.say(f"   the next one (pid {stage.pid('qmgr')}) found it in the queue and delivered it\n")
+    stage.say(f"   [red]SIGKILL[/] {name} (pid {victim}), and its delivery agents with it")
+    stage.wait_for("delivery by the next one", lambda: bool(stage.found(token)))
+    stage.say(f"   the next one (pid {stage.pid(name)}) found it in the queue and delivered it\n")
 
 
 def _kill_all(stage: Stage) -> None:
     stage.say("[bold]5. Everything is killed at once, with promised mail in the queue[/]")
-    os.kill(stage.pid("qmgr"), signal.SIGSTOP)
+    stage.hold_delivery()
     tokens = [stage.send(f"{who}@demo.test", "Kept over the crash") for who in (*USERS, *USERS)]
     process = stage.process
     if process is None:
@@ -189,14 +223,15 @@ def _relay(stage: Stage) -> None:
     far.start()
     token = stage.send(f"carol@{FAR}", "From server to server")
     stage.wait_for("delivery at the other server", lambda: bool(stage.found(token)))
-    (place,) = stage.found(token)
-    for line in place.read_text().splitlines()[:8]:
+    (copy,) = stage.found(token)
+    for line in copy.octets.decode().splitlines()[:8]:
         stage.say(f"   [dim]| {escape(line)}[/]")
     _report(stage)
     far.end()
     stage.say("   [red]SIGKILL[/] the other server; a letter for it is promised all the same")
+    before = stage.log.read_bytes().count(DEFERRED)
     waiting = stage.send(f"carol@{FAR}", "Waiting for the other one")
-    stage.wait_for("an attempt in vain", lambda: b"4.4.1" in stage.log.read_bytes())
+    stage.wait_for("an attempt in vain", lambda: stage.log.read_bytes().count(DEFERRED) > before)
     far.start()
     ask(stage.settings, Ask(reference=1, verb="retry"))
     stage.wait_for("delivery when it is back", lambda: bool(stage.found(waiting)))
@@ -207,10 +242,10 @@ def _report(stage: Stage) -> None:
     """A recipient whom the other server refuses: the sender is told."""
     token = stage.send(f"nobody@{FAR}", "To nobody at all", sender=f"ada@{DOMAIN}")
     del stage.kept[token]  # it is not to be delivered, but reported
-    box = stage.mailbox(f"ada@{DOMAIN}")
+    address = f"ada@{DOMAIN}"
 
     def reports() -> list[str]:
-        texts = [each.read_text() for each in box.iterdir()]
+        texts = [copy.octets.decode() for copy in stage.mail_of(address)]
         return [text for text in texts if "report-type=delivery-status" in text and token in text]
 
     stage.wait_for("the report to its sender", lambda: bool(reports()))

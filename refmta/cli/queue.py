@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from datetime import UTC, datetime
@@ -16,11 +17,15 @@ from refmta.architectures.configuration import Settings
 from refmta.cli.operator import RefusedError, UnreachableError, ask, exit_unreachable, rows
 from refmta.cli.options import configuration_option, json_option, settings_or_exit
 from refmta.roles.qmgr.view import Row, look
-from refmta.stores import chunks
+from refmta.stores import chunks, postfix_modebit
 from refmta.stores.disk import PosixDisk
+from refmta.stores.queue import open_queue
 from refmta.wire.envelope import is_queue_id
 from refmta.wire.messages import Ask
 from refmta.wire.reply import escaped
+
+#: Where stores put what they can't read.
+ASIDE = (chunks.DAMAGED, postfix_modebit.CORRUPT)
 
 
 @click.group()
@@ -112,19 +117,20 @@ def _rows(settings: Settings, queue_id: str) -> list[Row]:
 def _from_disk(settings: Settings, queue_id: str) -> list[Row]:
     """The queue of a server that is stopped."""
     try:
-        disk = PosixDisk(settings.spool)
-        names = [queue_id] if queue_id else chunks.names(disk)
+        store = open_queue(settings.kept_by() or "chunks", PosixDisk(settings.spool), {})
+        names = [queue_id] if queue_id else store.names()
     except OSError as error:
         raise click.ClickException(f"{settings.spool}: {error.strerror}") from None
-    return [row for name in names if (row := look(disk, name)) is not None]
+    return [row for name in names if (row := look(store, name)) is not None]
 
 
 def _aside(settings: Settings) -> list[str]:
-    try:
-        # Somebody else's file may have any name: no control octet of it reaches the terminal.
-        return sorted(escaped(each.name) for each in (settings.spool / chunks.DAMAGED).iterdir())
-    except OSError:
-        return []
+    found: list[str] = []
+    for directory in ASIDE:
+        with contextlib.suppress(OSError):
+            # Somebody else's file may have any name: no control octet of it reaches the terminal.
+            found += (escaped(each.name) for each in (settings.spool / directory).iterdir())
+    return sorted(found)
 
 
 def _print_table(found: list[Row]) -> None:

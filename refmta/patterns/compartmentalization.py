@@ -13,15 +13,19 @@ those of the architecture; what it never was told is not in its memory.
 A `Context` is all that a role has.  Links arrive over time: the first ones at the start, and a
 new one on the same port whenever the peer was started anew.  A role therefore reads links until
 it ends, and treats a broken channel as "the peer is away", not as an error.
+
+Whether a peer is a role of the same process (`processes.within`) or of another one, a role can't
+tell: links and calls are the same, and so is what they carry.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 import trio
@@ -30,7 +34,10 @@ from refmta.patterns.trust_partitioning import Channel
 from refmta.wire.messages import Message, Ready
 
 _S = TypeVar("_S")
+_T = TypeVar("_T")
 
+#: Links, or orders, that a role may leave lying.
+UNTAKEN = 1024
 #: With what a compartment begins: nothing to read, nowhere to print, the log, its supervisor.
 GRANTED = frozenset(range(4))
 
@@ -53,23 +60,36 @@ class Linked:
     detail: str = ""
 
 
-class Mailslot:
-    """Links as they arrive on one port, oldest first."""
+class Mailslot(Generic[_T]):
+    """What arrives on one port, oldest first."""
 
     __slots__ = ("_receive", "_send")
 
     def __init__(self) -> None:
-        self._send, self._receive = trio.open_memory_channel[Linked](1024)
+        self._send, self._receive = trio.open_memory_channel[_T](UNTAKEN)
 
-    def put(self, linked: Linked) -> None:
-        self._send.send_nowait(linked)
+    def put(self, arrived: _T) -> None:
+        self._send.send_nowait(arrived)
 
-    async def get(self) -> Linked:
+    async def get(self) -> _T:
         return await self._receive.receive()
 
 
-def _no_pool(port: str) -> Channel:
-    raise KeyError(port)
+class Call(Protocol):
+    """How a role gets a channel to a server that it must not wait for."""
+
+    def __call__(self, port: str, detail: str = "") -> Channel:
+        """A new channel to that server role, for this caller alone; its end ends the call.
+
+        detail: for whom, if that matters (the recipient user of a delivery).  The channel is
+        broken already if the server is away.  Raises KeyError for a server that this role has no
+        business with, OSError if there are no descriptors left.
+        """
+        ...
+
+
+def _nobody(port: str, detail: str = "") -> Channel:
+    raise KeyError(f"{port} {detail}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,32 +97,71 @@ class Context:
     """What a role has: configuration, ports, and a line to its supervisor."""
 
     slices: Mapping[str, bytes]
-    ports: dict[str, Mailslot] = field(default_factory=dict)
+    ports: dict[str, Mailslot[Linked]] = field(default_factory=dict)
+    #: Sockets that this role accepts connections from.
+    listeners: Mailslot[socket.socket] = field(default_factory=Mailslot)
     draining: trio.Event = field(default_factory=trio.Event)
     #: Tell the supervisor something; it is written when this wake-up is over.
     say: Callable[[Message], None] = lambda _message: None
-    #: A channel to a worker of a pool, made now; it breaks if the pool is away.
-    call: Callable[[str], Channel] = _no_pool
+    #: A channel to a server, made now.
+    call: Call = _nobody
+    #: Told when the role first listens on a port: some links are made only then.
+    listens: Callable[[str], None] = lambda _port: None
     #: An event of the trace (`--trace`): an action and its fields.  Nothing happens without one.
     trace: Callable[..., None] = lambda _action, **_fields: None
     _orders: tuple[trio.MemorySendChannel[Message], trio.MemoryReceiveChannel[Message]] = field(
-        default_factory=lambda: trio.open_memory_channel[Message](1024)
+        default_factory=lambda: trio.open_memory_channel[Message](UNTAKEN)
     )
+    _settled: list[Callable[[], bool]] = field(default_factory=list)
+    _heard: set[str] = field(default_factory=set)
 
     def ready(self) -> None:
         """The role has recovered and is at work."""
         self.say(Ready())
 
     def order(self, message: Message) -> None:
-        """Hand the role something from its supervisor."""
-        self._orders[0].send_nowait(message)
+        """Hand the role something from its supervisor.  A role that never asks gets no more."""
+        with contextlib.suppress(trio.WouldBlock):
+            self._orders[0].send_nowait(message)
 
     def orders(self) -> trio.MemoryReceiveChannel[Message]:
         """What the supervisor says to this role."""
         return self._orders[1]
 
-    def port(self, name: str) -> Mailslot:
+    def settled_if(self, idle: Callable[[], bool]) -> None:
+        """Say how to tell that this role has nothing begun and unfinished.
+
+        A process that does not stay (a worker that is a whole server) ends when all of its roles
+        have settled, not before.  `idle` must answer at once, and true only if nothing would be
+        lost or left undone: what lies on disk for later is settled, what is in memory is not.
+        """
+        self._settled.append(idle)
+
+    def settled(self) -> bool:
+        """Whether the role has nothing begun and unfinished, as far as it has ever said."""
+        return all(idle() for idle in self._settled)
+
+    def port(self, name: str) -> Mailslot[Linked]:
         """Where links to the peer of that name arrive."""
+        if name not in self._heard:
+            self._heard.add(name)
+            self.listens(name)
+        return self._slot(name)
+
+    def hears(self, name: str) -> bool:
+        """Whether the role has ever listened on that port."""
+        return name in self._heard
+
+    def link(self, name: str, linked: Linked) -> None:
+        """Hand the role a link, whether or not it listens for it yet.  Of those that it does not
+        take, more than `UNTAKEN` break: whoever brings them may be seized.
+        """
+        try:
+            self._slot(name).put(linked)
+        except trio.WouldBlock:
+            linked.channel.close()
+
+    def _slot(self, name: str) -> Mailslot[Linked]:
         return self.ports.setdefault(name, Mailslot())
 
     def slice(self, role: str, form: type[_S]) -> _S:

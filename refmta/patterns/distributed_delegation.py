@@ -24,8 +24,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-#: A user that is a row's alone; the others are shared, or the recipient's.
-_OWN, _RECIPIENT = "own", "recipient"
+#: A user that is a row's alone; the others are shared, or the recipient's, or the superuser.
+_OWN, _RECIPIENT, _ROOT = "own", "recipient", "root"
+#: Who writes mailboxes.
+_DELIVER: Final = frozenset({"local", "lmtpd"})
 
 
 class Row(Protocol):
@@ -34,11 +36,11 @@ class Row(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def roles(self) -> tuple[str, ...]: ...
+    @property
     def user(self) -> str: ...
     @property
     def listener(self) -> bool: ...
-    @property
-    def network(self) -> bool: ...
     @property
     def per_user(self) -> bool: ...
     @property
@@ -69,25 +71,37 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """What must not be lost.  opens: whether a row's job is to open it."""
+    """What must not be lost.  opens: whether a row's job is to open it.  spool: whether it lies
+    there, within the jail of those who work in the spool.
+    """
 
     name: str
     text: str
     opens: Callable[[Row], bool]
+    spool: bool = False
 
 
 FACES: Final = (
     Face("clients", "whoever connects to a listening socket", lambda row: row.listener),
-    Face("next hops", "hosts and name servers that are asked", lambda row: row.network),
+    Face("next hops", "hosts and name servers that are asked", lambda row: "remote" in row.roles),
 )
 ASSETS: Final = (
     Asset(
         "queue",
         "all mail that was promised and is not delivered",
-        lambda row: row.jail == "spool" and bool(row.reads or row.changes),
+        lambda row: row.jail in ("spool", "none") and bool({*row.reads, *row.changes} - {"/"}),
+        spool=True,
     ),
-    Asset("mailboxes", "delivered mail, of one user at a time", lambda row: row.per_user),
-    Asset("user database", "who has an account", lambda row: row.jail == "none"),
+    Asset(
+        "mailboxes",
+        "delivered mail, of one user at a time or of all",
+        lambda row: not _DELIVER.isdisjoint(row.roles),
+    ),
+    Asset(
+        "user database",
+        "who has an account",
+        lambda row: row.jail == "none" and "/" in (*row.reads, *row.changes),
+    ),
 )
 
 
@@ -111,11 +125,12 @@ def kept_off(row: Row, asset: Asset, rows: Iterable[Row], layers: Iterable[str])
     if asset.opens(row):
         return ()
     owners = [each for each in everyone if asset.opens(each)]
-    apart = not any(row.user not in (_OWN, _RECIPIENT) and row.user == o.user for o in owners)
+    alone = row.user in (_OWN, _RECIPIENT)
+    apart = row.user != _ROOT and (alone or all(row.user != each.user for each in owners))
     everything = row.jail == "none"
     keeps = {
         "users": apart,
-        "jail": row.jail in ("empty", "home"),
+        "jail": row.jail in ("empty", "home") or (row.jail == "spool" and not asset.spool),
         "landlock": not (everything and "/" in (*row.reads, *row.changes)),
     }
     there = frozenset(layers)

@@ -23,6 +23,7 @@ import contextlib
 import errno
 import os
 import resource
+import signal
 import stat
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -65,6 +66,21 @@ _CHANGE = (
 def gain_nothing() -> None:
     """No program that is executed from now on gives a privilege."""
     pyprctl.set_no_new_privs()
+
+
+def death_signal() -> int:
+    """What this process gets when its parent ends; 0 for nothing."""
+    return int(pyprctl.get_pdeathsig() or 0)
+
+
+def die_with(parent: int, number: int) -> None:
+    """Have that signal again: Linux takes it away with every change of effective ids (prctl(2)).
+    If the parent has ended meanwhile, it comes now.
+    """
+    if number:
+        pyprctl.set_pdeathsig(number)
+        if os.getppid() != parent:
+            signal.raise_signal(number)
 
 
 def drop_capabilities(keep: Iterable[pyprctl.Cap] = ()) -> None:

@@ -36,6 +36,7 @@ class Ban:
 _SPAWNER = "refmta.processes.spawner"
 _LAUNCH = "refmta.architectures.launch"
 _DISK = "refmta.stores.disk"
+_OWNERS = "refmta.stores.owners"
 _JAIL = "refmta.patterns.chroot_jail"
 _PRIVILEGE = "refmta.patterns.least_privilege"
 _STAGE = "refmta.cli.stage"
@@ -75,13 +76,19 @@ BANS: Final = (
         "an import on top",
         {
             "refmta.architectures.enter": "loads the roles of its own row and no others",
+            "refmta.architectures.named": "loads one architecture and no others",
             "refmta.cli.main": "a command loads what it needs, so that --help is quick",
         },
     ),
     Ban(("__import__", "globals", "vars", "builtins"), "say what you mean", {}),
     # -- privileges ---------------------------------------------------------------------------
-    Ban(("os.setuid", "os.seteuid", "os.setreuid"), "spawner.become: all three ids", {}),
-    Ban(("os.setgid", "os.setegid", "os.setregid", "os.initgroups"), "spawner.become", {}),
+    Ban(("os.setuid", "os.setreuid"), "spawner.become: all three ids", {}),
+    Ban(("os.setgid", "os.setregid", "os.initgroups"), "spawner.become", {}),
+    Ban(
+        ("os.seteuid", "os.setegid"),
+        "spawner.become",
+        {_OWNERS: "one process that writes every recipient's mail as its owner"},
+    ),
     Ban(
         ("os.setresuid",),
         "spawner.become",
@@ -90,7 +97,8 @@ BANS: Final = (
             _PRIVILEGE: "a confined process tries whether it still could",
         },
     ),
-    Ban(("os.setresgid", "os.setgroups"), "spawner.become", {_SPAWNER: "as above"}),
+    Ban(("os.setresgid",), "spawner.become", {_SPAWNER: "as above"}),
+    Ban(("os.setgroups",), "spawner.become", {_SPAWNER: "as above", _OWNERS: "as above"}),
     Ban(("os.chroot",), "processes.confinement", {_JAIL: "this is the pattern"}),
     Ban(
         ("pyprctl", "landlockpy", "pyseccomp"),
@@ -125,7 +133,12 @@ BANS: Final = (
     ),
     Ban(("os.mknod",), "nothing", {_PRIVILEGE: "a confined process tries whether it still could"}),
     Ban(("os.symlink", "os.mkfifo", "os.sync"), "nothing", {}),
-    Ban(("fcntl.flock", "fcntl.lockf", "os.lockf"), "a unique name and one atomic step", {}),
+    Ban(
+        ("fcntl.flock",),
+        "a unique name and one atomic step",
+        {_DISK: "stores that several processes share: sendmail's queue, mbox"},
+    ),
+    Ban(("fcntl.lockf", "os.lockf"), "a unique name and one atomic step", {}),
     Ban(
         ("os.pread",),
         "stores.disk",
@@ -137,6 +150,7 @@ BANS: Final = (
     Ban(("os.kill",), "children: by pidfd", {
         _SPAWNER: "ends the supervisor that it is about to reap",
         _DEMO: "crashes a part to show the recovery",
+        _STAGE: "holds delivery up, so that a promise is in the queue when it crashes",
     }),
     Ban(("time.sleep",), "trio's clock", {
         _SPAWNER: "it has no trio",

@@ -16,8 +16,11 @@ worker that ignores it gets none.
 What it does not limit: a seized worker that says "idle" with sessions still in its hands is given
 further ones, one each time, until it has had `max_uses`.
 
-This file is the policy, pure: time is an argument (seconds), workers are numbers.  Forking,
-accepting and killing are in `processes.pool`.
+The books of children that do share a listening socket are here, too (`Counted`): what Postfix's
+master knows of its daemons.  They keep the cap and the throttle; all else is the children's word.
+
+This file is the policy, pure: time is an argument (seconds), workers are numbers.  `processes.pool`
+names the files that fork, accept and kill.
 """
 
 from __future__ import annotations
@@ -71,27 +74,26 @@ class Worker:
 
 
 @dataclass(slots=True)
-class Pool:
-    """The parent's books.  Every method that hands out or takes back keeps the claim.
-
-    `_idle` is a stack of workers that may be free; one that is no longer is dropped when it comes
-    to the top, so that handing out costs the same for two workers and for two thousand.
-    """
+class Books:
+    """What any parent knows of its workers, and what follows whoever accepts."""
 
     rules: Rules
     workers: dict[int, Worker] = field(default_factory=dict)
-    #: Sessions handed out, to whichever worker.
+    #: Sessions of all workers.
     sessions: int = 0
     stressed: bool = False
     _full_s: float = 0.0
-    _idle: list[int] = field(default_factory=list)
+
+    def has_free(self, now_s: float) -> bool:
+        """Whether some worker may take a session."""
+        return any(self._may_serve(number, now_s) for number in self.workers)
 
     def born(self, number: int, now_s: float) -> None:
         """A worker was made.  Raises ValueError beyond the cap."""
         if not self.may_grow():
             raise ValueError("the pool is full")
         self.workers[number] = Worker(born_s=now_s, since_s=now_s)
-        self._idle.append(number)
+        self._is_free(number)
 
     def gone(self, number: int) -> None:
         """A worker has ended; only now its place is free."""
@@ -101,50 +103,15 @@ class Pool:
         """Whether one more worker may live."""
         return len(self.workers) < self.rules.max_workers
 
-    def has_free(self, now_s: float) -> bool:
-        """Whether `hand_out` would find a worker."""
-        while self._idle and not self._may_serve(self._idle[-1], now_s):
-            self._idle.pop()
-        return bool(self._idle)
-
-    def hand_out(self, now_s: float) -> int | None:
-        """The worker that gets the next session, marked busy; None if none may.
-
-        The one that was idle last: its memory is warm, and the others grow old enough to go.
-        """
-        if not self.has_free(now_s):
-            return None
-        number = self._idle.pop()
-        worker = self.workers[number]
-        worker.busy, worker.since_s, worker.uses = True, now_s, worker.uses + 1
-        self.sessions += 1
-        return number
+    def retire(self, number: int) -> None:
+        """It gets no more sessions."""
+        self.workers[number].retired = True
 
     def take_back(self, number: int, now_s: float) -> None:
         """Its session has ended."""
         worker = self.workers[number]
         worker.busy, worker.since_s = False, now_s
-        self._idle.append(number)
-
-    def retire(self, number: int) -> None:
-        """It gets no more sessions."""
-        self.workers[number].retired = True
-
-    def is_spent(self, number: int, now_s: float) -> bool:
-        """Whether it has served its last session."""
-        return self._spent(self.workers[number], now_s)
-
-    def due(self, now_s: float) -> list[int]:
-        """Idle workers that must go now: used up, too old, or idle too long beyond the spare."""
-        idle = [n for n, worker in self.workers.items() if not worker.busy and not worker.retired]
-        spent = [number for number in idle if self._spent(self.workers[number], now_s)]
-        fresh = sorted(set(idle) - set(spent), key=lambda n: self.workers[n].since_s)
-        surplus = fresh[: max(0, len(fresh) - self.rules.spare)]
-        return spent + [
-            number
-            for number in surplus
-            if now_s - self.workers[number].since_s >= self.rules.max_idle_s
-        ]
+        self._is_free(number)
 
     def overlong(self, now_s: float) -> tuple[list[int], list[int]]:
         """Workers whose session is too long: those to be told so, now, and those to be killed."""
@@ -177,6 +144,66 @@ class Pool:
         self.stressed = full
         return full
 
+    def _begins(self, number: int, now_s: float) -> None:
+        worker = self.workers[number]
+        worker.busy, worker.since_s, worker.uses = True, now_s, worker.uses + 1
+        self.sessions += 1
+
+    def _is_free(self, number: int) -> None:
+        """Some books keep a list."""
+
+    def _may_serve(self, number: int, _now_s: float) -> bool:
+        worker = self.workers.get(number)
+        return worker is not None and not worker.busy and not worker.retired
+
+
+@dataclass(slots=True)
+class Pool(Books):
+    """The books of a parent that hands out.  Every method that does, or takes back, keeps the
+    claim.
+
+    `_idle` is a stack of workers that may be free; one that is no longer is dropped when it comes
+    to the top, so that handing out costs the same for two workers and for two thousand.
+    """
+
+    _idle: list[int] = field(default_factory=list)
+
+    def has_free(self, now_s: float) -> bool:
+        """Whether `hand_out` would find a worker."""
+        while self._idle and not self._may_serve(self._idle[-1], now_s):
+            self._idle.pop()
+        return bool(self._idle)
+
+    def hand_out(self, now_s: float) -> int | None:
+        """The worker that gets the next session, marked busy; None if none may.
+
+        The one that was idle last: its memory is warm, and the others grow old enough to go.
+        """
+        if not self.has_free(now_s):
+            return None
+        number = self._idle.pop()
+        self._begins(number, now_s)
+        return number
+
+    def is_spent(self, number: int, now_s: float) -> bool:
+        """Whether it has served its last session."""
+        return self._spent(self.workers[number], now_s)
+
+    def due(self, now_s: float) -> list[int]:
+        """Idle workers that must go now: used up, too old, or idle too long beyond the spare."""
+        idle = [n for n, worker in self.workers.items() if not worker.busy and not worker.retired]
+        spent = [number for number in idle if self._spent(self.workers[number], now_s)]
+        fresh = sorted(set(idle) - set(spent), key=lambda n: self.workers[n].since_s)
+        surplus = fresh[: max(0, len(fresh) - self.rules.spare)]
+        return spent + [
+            number
+            for number in surplus
+            if now_s - self.workers[number].since_s >= self.rules.max_idle_s
+        ]
+
+    def _is_free(self, number: int) -> None:
+        self._idle.append(number)
+
     def _may_serve(self, number: int, now_s: float) -> bool:
         worker = self.workers.get(number)
         if worker is None or worker.busy or worker.retired:
@@ -187,3 +214,34 @@ class Pool:
         rules = self.rules
         used_up = worker.uses >= rules.max_uses or worker.warned_s is not None
         return used_up or now_s - worker.born_s >= rules.max_age_s
+
+
+#: How long no worker is made after one that failed before its first client.  Precedent: Postfix's
+#: service_throttle_time (master_spawn.c: "bad command startup -- throttling").
+THROTTLE_S = 60.0
+
+
+@dataclass(slots=True)
+class Counted(Books):
+    """The books of a parent whose workers accept by themselves, and say so.
+
+    Uses, age and idle time are the workers' own to honour: the parent has no say in who gets the
+    next client, and learns of it when a worker says that it is busy.
+    """
+
+    throttled_until_s: float = 0.0
+
+    def taken(self, number: int, now_s: float) -> None:
+        """It says that it has a client."""
+        self._begins(number, now_s)
+
+    def failed(self, number: int, now_s: float) -> None:
+        """It ended by itself, and not as it should; if it never had a client, none is made for a
+        time.
+        """
+        if not self.workers[number].uses:
+            self.throttled_until_s = now_s + THROTTLE_S
+
+    def wants_more(self, now_s: float) -> bool:
+        """Whether the next client that waits is a reason for one more worker."""
+        return not self.has_free(now_s) and self.may_grow() and now_s >= self.throttled_until_s

@@ -29,6 +29,9 @@ from refmta.wire.messages import (
     Arrived,
     Ask,
     Attach,
+    Busy,
+    Cleanse,
+    Cleansed,
     Configure,
     Deliver,
     Drain,
@@ -36,12 +39,15 @@ from refmta.wire.messages import (
     Hurry,
     Idle,
     Kept,
+    Line,
     Link,
     Lookup,
     Message,
     Outcome,
     Ready,
     Refused,
+    Register,
+    Registered,
     Relay,
     Relayed,
     Report,
@@ -51,6 +57,7 @@ from refmta.wire.messages import (
     Session,
     Stress,
     Submit,
+    Tried,
     Verified,
     Verify,
     Vocabulary,
@@ -126,12 +133,21 @@ BORDERS: Final[dict[tuple[str, str], Border]] = {
         says=Vocabulary(Submit, Finish, Abandon, octets=True),
     ),
     ("smtpd", "resolve"): Border(hears=Vocabulary(Verified), says=Vocabulary(Verify)),
-    ("enqueue", "qmgr"): Border(hears=Vocabulary(), says=Vocabulary(Arrived)),
+    ("enqueue", "qmgr"): Border(
+        hears=Vocabulary(Registered, Tried), says=Vocabulary(Arrived, Register)
+    ),
+    ("qmgr", "clean"): Border(hears=Vocabulary(Cleansed), says=Vocabulary(Cleanse)),
     ("qmgr", "resolve"): Border(hears=Vocabulary(Routed), says=Vocabulary(Route)),
     ("resolve", "accounts"): Border(hears=Vocabulary(Account), says=Vocabulary(Lookup)),
     ("qmgr", "local"): Border(
         hears=Vocabulary(Outcome), says=Vocabulary(Deliver, descriptors=(Deliver,))
     ),
+    # Where agents are reached by LMTP: its client takes the deliveries,
+    ("qmgr", "lmtpc"): Border(
+        hears=Vocabulary(Outcome), says=Vocabulary(Deliver, descriptors=(Deliver,))
+    ),
+    # and says nothing but LMTP to each user's server (RFC 2033), as octets on a stream.
+    ("lmtpc", "lmtpd"): Border(hears=Vocabulary(octets=True), says=Vocabulary(octets=True)),
     # One channel per destination, made by qmgr, and handed to a worker by the pool's parent.
     ("qmgr", "remote"): Border(
         hears=Vocabulary(Relayed), says=Vocabulary(Relay, Hurry, descriptors=(Relay,))
@@ -144,12 +160,16 @@ BORDERS: Final[dict[tuple[str, str], Border]] = {
         says=Vocabulary(Submit, Finish, Abandon, octets=True),
     ),
     # A pool's parent holds no channel for mail: it introduces its workers to servers,
-    ("pool", "server"): Border(hears=Vocabulary(), says=Vocabulary(Attach, descriptors=(Attach,))),
+    ("pool", "server"): Border(
+        hears=Vocabulary(), says=Vocabulary(Attach, Line, descriptors=(Attach, Line))
+    ),
     # and hands a caller's channel to a worker.
-    ("caller", "pool"): Border(hears=Vocabulary(), says=Vocabulary(Attach, descriptors=(Attach,))),
+    ("caller", "pool"): Border(
+        hears=Vocabulary(), says=Vocabulary(Attach, Line, descriptors=(Attach, Line))
+    ),
     ("pool", "worker"): Border(
-        hears=Vocabulary(Idle),
-        says=Vocabulary(Session, Link, Stress, descriptors=(Session, Link)),
+        hears=Vocabulary(Idle, Busy),
+        says=Vocabulary(Session, Link, Stress, Configure, descriptors=(Session, Link)),
     ),
     ("compartment", "supervisor"): Border(
         hears=Vocabulary(Configure, Link, Drain, Ask, AgentRefused, descriptors=(Link,)),

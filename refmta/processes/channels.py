@@ -143,6 +143,10 @@ class SocketChannel:
                 await trio.lowlevel.checkpoint()
             if received:
                 return received
+            await self._idle()
+
+    async def _idle(self) -> None:
+        """What was read so far is not one whole message: what to do before more is waited for."""
 
     def _digest(
         self, octets: bytes, ancillary: list[tuple[int, int, bytes]], flags: int
@@ -153,8 +157,13 @@ class SocketChannel:
                 self._inbox.extend(array.array("i", data[:whole]))
         if flags & socket.MSG_CTRUNC or len(self._inbox) > 4 * MAX_DESCRIPTORS:
             raise FrameError("more descriptors than a frame may bring")
-        if not octets:
-            raise FrameError("end of stream within a frame" if self._assembler.pending else END)
+        return self._understand(octets) if octets else self._ended()
+
+    def _ended(self) -> list[Received]:
+        """The peer says no more."""
+        raise FrameError("end of stream within a frame" if self._assembler.pending else END)
+
+    def _understand(self, octets: bytes) -> list[Received]:
         received: list[Received] = []
         try:
             for frame in self._assembler.feed(octets):
@@ -216,6 +225,15 @@ class LocalChannel:
         self._arrived = trio.Event()
         self._closed = False
 
+    def join(self, other: LocalChannel) -> None:
+        """Become the two ends of one channel."""
+        self._peer, other._peer = other, self
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was said at this end that is not out, or is here and not heard."""
+        return bool(self._held or self._inbox)
+
     def post(self, message: Message, *descriptors: int) -> None:
         says = self._border.says
         if type(message) not in says.types or says.brings(message) != len(descriptors):
@@ -276,7 +294,7 @@ def socket_channels(border: Border) -> tuple[SocketChannel, SocketChannel]:
 def local_channels(border: Border) -> tuple[LocalChannel, LocalChannel]:
     """Both ends of a channel within this process."""
     one, other = LocalChannel(border), LocalChannel(border.turned())
-    one._peer, other._peer = other, one
+    one.join(other)
     return one, other
 
 

@@ -24,7 +24,8 @@ import socket
 import struct
 from collections.abc import Callable
 
-MAX_REQUEST = 4096
+#: A request holds a slice of the configuration.
+MAX_REQUEST = 65536
 MAX_DESCRIPTORS = 16
 _HEAD = struct.Struct("!cQ")
 _VALUE = struct.Struct("!i")
@@ -36,7 +37,11 @@ class StartRefused(Exception):
 
 
 def start_request(token: int, rest: bytes) -> bytes:
-    """Ask for a child; `token` names it from now on."""
+    """Ask for a child; `token` names it from now on.  Raises ValueError for more than one request
+    can hold: the other side would see its beginning only.
+    """
+    if _HEAD.size + len(rest) > MAX_REQUEST:
+        raise ValueError("request too long")
     return _HEAD.pack(b"S", token) + rest
 
 

@@ -97,7 +97,7 @@ class Operators:
             document = msgspec.json.encode(await self.processes())
             channel.post(Answer(reference=ask.reference, error="", document=document))
             return
-        living = (each for each in self.instances.values() if each.compartment.name == "qmgr")
+        living = (each for each in self.instances.values() if _keeps_the_queue(each.compartment))
         qmgr = next(living, None)
         answers = await self._ask(qmgr, ask) if qmgr is not None else []
         if not answers:
@@ -162,3 +162,8 @@ class Operators:
                         else:
                             rows.append({"compartment": f"{name}/{kind}", **part})
         return rows
+
+
+def _keeps_the_queue(compartment: Compartment) -> bool:
+    """Whoever runs qmgr for good; where each connection has its own, that is not asked."""
+    return "qmgr" in compartment.roles and not compartment.pooled

@@ -6,6 +6,8 @@ The manifest, its privileged half, goes to the spawner; the plan goes to the sup
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -17,6 +19,7 @@ class Compartment(msgspec.Struct, frozen=True, kw_only=True):
     ends_with: the compartment whose death ends this one's processes, before it starts anew.
     listener: whether it gets the listening sockets.
     lazy: started on first use, and on the next use after its death.
+    within: channels between roles of this same compartment, client first.
     """
 
     name: str
@@ -28,15 +31,21 @@ class Compartment(msgspec.Struct, frozen=True, kw_only=True):
     ends_with: str = ""
     listener: bool = False
     lazy: bool = False
+    within: tuple[tuple[str, str], ...] = ()
 
 
 class ChannelRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Who talks to whom: role in compartment, the client first."""
+    """Who talks to whom: role in compartment, the client first.
+
+    fresh: not one channel for as long as both live, but one for each session or message.
+    """
 
     client: str
     client_role: str
     server: str
     server_role: str
+    carrier: Literal["frames", "qmail", "stream"] = "frames"
+    fresh: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

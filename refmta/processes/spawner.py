@@ -1,14 +1,14 @@
 """The spawner: the one code path by which compartments come to be.
 
-It is the only process that keeps root, it is single-threaded, holds no mail, and imports neither
-trio nor any role.  It obeys requests of the supervisor, which has no privilege: a request is a
-compartment's number, one descriptor, and for a delivery agent the name of a recipient user.
+It keeps root, is single-threaded, holds no mail, and imports neither trio nor any role.  It obeys
+requests of the supervisor, which has no privilege: a request is a compartment's number, one
+descriptor, and for a delivery agent the name of a recipient user.
 
 Rules that hold whatever the supervisor asks:
 - a compartment runs as the user that the manifest gives it, and executes what the manifest says;
+- no compartment is user 0, unless the manifest calls it privileged: not one of refmta's is;
 - a delivery agent runs as a user found in the table that the spawner has read itself (the
-  manifest's users, then the machine's), never as user 0, a system user, or the user of a
-  compartment;
+  manifest's users, then the machine's), under the rules of `stores.recipients`;
 - groups, gid, uid are set in this order, checked, and only then is the program executed; it
   inherits standard error and the one descriptor, and dies with the spawner.
 
@@ -23,15 +23,15 @@ import contextlib
 import ctypes
 import json
 import os
-import pwd
 import signal
 import socket
 import struct
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from refmta.processes.children import Children, StartRefused
+from refmta.stores.recipients import Identity, NoRecipient, recipients
 
 #: Descriptors of a compartment: its channel to the supervisor (the supervisor's to the spawner).
 CHANNEL = 3
@@ -43,21 +43,25 @@ _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
-class Identity(NamedTuple):
-    """Whom a process becomes, and where it starts.  uid None: stay who we are (rootless)."""
-
-    uid: int | None
-    gid: int | None
-    home: str
-
-
 def request(number: int, user: str = "") -> bytes:
     """What follows the token in a start request."""
     return _REQUEST.pack(number) + user.encode("ascii")
 
 
+def settle(identity: Identity, parent: int) -> None:
+    """Become somebody for good, at home, for as long as the parent lives.  Raises OSError,
+    FileNotFoundError for a home that can't be entered.
+    """
+    become(identity)
+    try:
+        os.chdir(identity.home)
+    except OSError as error:  # also when it is closed to its owner, or no directory
+        raise FileNotFoundError(error.errno, f"home: {error.strerror}") from None
+    die_with_parent(parent)  # after the change of user, which would undo it
+
+
 def become(identity: Identity) -> None:
-    """Drop to the identity for good.  Raises OSError or PermissionError."""
+    """Drop to the identity for good, or stay who we are.  Raises OSError or PermissionError."""
     if identity.uid is not None and identity.gid is not None:
         os.setgroups([])
         os.setresgid(identity.gid, identity.gid, identity.gid)
@@ -66,6 +70,8 @@ def become(identity: Identity) -> None:
             raise PermissionError("the user was not changed")
         if identity.uid == 0 or os.getgroups():
             raise PermissionError("privileges were not dropped")
+    elif os.geteuid() == 0:  # it stays, without what root's own groups would open
+        os.setgroups([])
     os.umask(0o007)
 
 
@@ -74,9 +80,7 @@ class Spawner:
 
     def __init__(self, manifest: dict[str, Any], inherited: list[int]) -> None:
         self._compartments: list[dict[str, Any]] = manifest["compartments"]
-        self._users: dict[str, dict[str, Any]] = manifest["users"]
-        self._reserved = [range(low, high) for low, high in manifest["reserved"]]
-        self._rootless: bool = manifest["rootless"]
+        self._recipients = recipients(manifest)
         self._inherited = inherited
         self._stopping = False
 
@@ -131,33 +135,17 @@ class Spawner:
     def _identity(self, number: int, user: str) -> Identity:
         row = self._compartments[number]
         if row["per_user"]:
-            return self._recipient(user)
+            try:
+                return self._recipients.identity(user)
+            except NoRecipient as error:
+                raise StartRefused(str(error)) from None
         if user:
             raise StartRefused("this compartment has a user of its own")
+        if row.get("privileged", False):
+            return Identity(None, None, "/")
+        if not self._recipients.rootless and not (row["uid"] and row["gid"]):
+            raise StartRefused("this compartment is not privileged")
         return Identity(row["uid"], row["gid"], "/")
-
-    def _recipient(self, user: str) -> Identity:
-        """A row of the recipient table, which this process has read itself."""
-        row = self._users.get(user)
-        if row is not None:
-            uid, gid, home = row["uid"], row["gid"], row["home"]
-        else:
-            try:
-                entry = pwd.getpwnam(user)
-            except (KeyError, ValueError):
-                raise StartRefused("no such user") from None
-            uid, gid, home = entry.pw_uid, entry.pw_gid, entry.pw_dir
-            if any(uid in ids for ids in self._reserved):
-                raise StartRefused("a system user receives no mail")
-        if self._rootless:
-            if row is None and uid != os.getuid():
-                raise StartRefused("without root, only its own user's mailboxes can be written")
-            return Identity(None, None, home)
-        owners = {each[kind] for each in self._compartments for kind in ("uid", "gid")}
-        for number in (uid, gid):  # the group, too: that of qmgr opens the queue
-            if number == 0 or number in owners:
-                raise StartRefused("that user may not receive mail")
-        return Identity(uid, gid, home)
 
     def _fork(self, number: int, identity: Identity, descriptors: list[int]) -> int:
         extra = self._inherited if number == SUPERVISOR else []
@@ -182,12 +170,7 @@ class Spawner:
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
         _arrange(descriptors)
-        become(identity)
-        try:
-            os.chdir(identity.home)
-        except OSError as error:  # also when it is closed to its owner, or no directory
-            raise FileNotFoundError(error.errno, f"home: {error.strerror}") from None
-        die_with_parent(parent)  # after the change of user, which would undo it
+        settle(identity, parent)
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": identity.home}
         os.execve(sys.executable, [sys.executable, *row["arguments"]], environment)
 

@@ -28,6 +28,7 @@ import trio
 
 from refmta.journal import Journal, journal
 from refmta.patterns.trust_partitioning import ChannelBroken, border
+from refmta.processes.calls import LISTENER, TRACE
 from refmta.processes.channels import SocketChannel, socket_pair
 from refmta.processes.children import (
     kill_request,
@@ -35,7 +36,7 @@ from refmta.processes.children import (
     send_request,
     start_request,
 )
-from refmta.processes.compartment import ON_CALL, POOLED, TRACE
+from refmta.processes.links import to_client, to_server
 from refmta.processes.on_use import Kept, OnUse
 from refmta.processes.operators import Instance, Operators
 from refmta.processes.plan import ChannelRow, Compartment, Plan
@@ -124,7 +125,7 @@ class Supervisor:
             instance.channel.post(Configure(role=role, slice=slice_))
         if compartment.listener:
             for descriptor in self.listeners:
-                link = Link(role=compartment.roles[0], port="listener")
+                link = Link(role=compartment.roles[0], port=LISTENER)
                 instance.channel.post(link, os.dup(descriptor))
         touched = {instance, *self._connect_all(instance)}
         for each in touched:
@@ -155,15 +156,17 @@ class Supervisor:
 
     def _connect(self, row: ChannelRow, client: Instance, server: Instance) -> None:
         near, far = socket_pair()
-        client.channel.post(_to_client(row, server.compartment, server.user), near.detach())
-        server.channel.post(_to_server(row, server.compartment, client), far.detach())
+        ends = client.compartment, server.compartment
+        client.channel.post(to_client(row, *ends, server.user), near.detach())
+        server.channel.post(to_server(row, *ends, client.user), far.detach())
 
     def _keep(self, row: ChannelRow, client: Instance) -> None:
         """A channel to a server that starts when it is used."""
         server = self._compartment(row.server)
         near, far = socket_pair()
-        client.channel.post(_to_client(row, server, ""), near.detach())
-        self.on_use.keep(Kept(row, client, _to_server(row, server, client), far))
+        ends = client.compartment, server
+        client.channel.post(to_client(row, *ends), near.detach())
+        self.on_use.keep(Kept(row, client, to_server(row, *ends, client.user), far))
 
     def _await_use(self, compartment: Compartment, pause_s: float) -> None:
         """It has ended; it starts anew when a client uses its new channel."""
@@ -179,6 +182,10 @@ class Supervisor:
 
     def _living(self, name: str) -> list[Instance]:
         return [each for each in self.instances.values() if each.compartment.name == name]
+
+    def _clients(self, server: Compartment) -> list[Instance]:
+        names = {row.client for row in self.plan.channels if row.server == server.name}
+        return [each for each in self.instances.values() if each.compartment.name in names]
 
     async def _flush(self, instance: Instance) -> None:
         with contextlib.suppress(ChannelBroken):
@@ -307,9 +314,9 @@ class Supervisor:
             with contextlib.suppress(ValueError):
                 self.wanted.remove(user)
             reason = text or REASONS.get(instance.status, "the delivery agent does not start")
-            for qmgr in self._living(instance.compartment.ends_with):
-                qmgr.channel.post(AgentRefused(user=user, text=reason))
-                self.nursery.start_soon(self._flush, qmgr)
+            for client in self._clients(instance.compartment):
+                client.channel.post(AgentRefused(user=user, text=reason))
+                self.nursery.start_soon(self._flush, client)
         self._start_agents()
 
     def _pause(self, name: str, lived_s: float) -> float:
@@ -324,19 +331,29 @@ class Supervisor:
         return pause_s
 
     async def _start_anew(self, compartment: Compartment, pause_s: float) -> None:
-        dependants = [
-            each
-            for each in self.instances.values()
-            if each.compartment.ends_with == compartment.name
-        ]
+        """A compartment, after all that end with it have; those of them that stay start behind it.
+
+        Two ends at once may bring the same dependant here twice: it starts once.
+        """
+        dependants = self._ending_with(compartment.name)
         for each in dependants:
             each.retiring = True
             self._kill(each, signal.SIGKILL)
         for each in dependants:
             await each.ended.wait()
         await trio.sleep(pause_s)
-        if not self.draining:
-            self.start(compartment)
+        staying = [each.compartment for each in dependants]
+        for next_one in dict.fromkeys([compartment.name, *(each.name for each in staying)]):
+            chosen = self._compartment(next_one)
+            waits = chosen.lazy or chosen.per_user
+            if not (self.draining or self._living(next_one) or waits):
+                self.start(chosen)
+
+    def _ending_with(self, name: str) -> list[Instance]:
+        """What ends with a compartment, and what ends with that."""
+        direct = [e for e in self.instances.values() if e.compartment.ends_with == name]
+        further = {each.compartment.name for each in direct}
+        return [*direct, *(each for one in further for each in self._ending_with(one))]
 
     def _kill(self, instance: Instance, number: int) -> None:
         with contextlib.suppress(OSError):
@@ -370,18 +387,6 @@ class Supervisor:
                     self.journal.error("did not drain", compartment=name, process=instance.pid)
                     self._kill(instance, signal.SIGKILL)
         self.journal.info("stopped")
-
-
-def _to_client(row: ChannelRow, server: Compartment, user: str) -> Link:
-    detail = ON_CALL if server.pooled else user
-    return Link(role=row.client_role, port=row.server_role, detail=detail)
-
-
-def _to_server(row: ChannelRow, server: Compartment, client: Instance) -> Link:
-    detail = POOLED if client.compartment.pooled else client.user
-    if server.pooled:
-        detail = ON_CALL
-    return Link(role=row.server_role, port=row.client_role, detail=detail)
 
 
 REASONS = {

@@ -1,8 +1,9 @@
 """bounce: makes the reports that qmgr orders, and hands them to enqueue like any other mail.
 
-It is given one open descriptor per report, read only: the chunk of the message in question.  It
-verifies all of it, reads its header, composes the report (`protocol.dsn`), and submits it with the
-null reverse-path.  Only when enqueue has said Kept, and so the report is durable, it says Reported.
+It is given one open descriptor per report, read only: the message in question.  It verifies all of
+it (`stores.letters`: where it certifies itself), reads its header, composes the report
+(`protocol.dsn`), and submits it with the null reverse-path.  Only when enqueue has said Kept, and
+so the report is durable, it says Reported.
 
 Theory: one report at a time is on its way to enqueue, since the channel has one answer after the
 other; those that follow wait in their channels, and hold nothing.  Nothing is kept across a
@@ -12,7 +13,8 @@ made twice (the window between report and mark).
 
 qmgr is not believed: whom a report may go to follows from the chunk itself and the configured
 postmaster, by the same table by which qmgr decides.  So a seized qmgr can't have reports sent to
-strangers, nor reports about reports.
+strangers, nor reports about reports.  Where the envelope does not stand in the file, it is qmgr's
+word (`head`), and so is whom to tell: a store without self-certifying units has this price, too.
 
 When enqueue is away its successor's channel is waited for, not for long; then the answer is that
 it was away.  A verdict is awaited without a limit: the channel breaks if enqueue dies, and an
@@ -24,7 +26,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -34,13 +36,13 @@ from refmta.journal import Journal
 from refmta.patterns.compartmentalization import Context
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken, close_all
 from refmta.protocol import dsn
+from refmta.stores import letters
 from refmta.stores.disk import Disk, PosixDisk
-from refmta.wire.envelope import Chunk, ChunkError, Envelope, Reader
+from refmta.wire.envelope import ChunkError, Envelope
 from refmta.wire.frame import LIMITS, OCTETS
 from refmta.wire.messages import Finish, Kept, Refused, Report, Reported, Submit
 from refmta.wire.reply import escaped
 
-PIECE_OCTETS = 256 * 1024
 #: Read of a message for its header: more than is returned, so that a cut is seen as one.
 READ_OCTETS = dsn.HEADER_OCTETS + 4096
 #: How long enqueue's next channel is waited for, in seconds.
@@ -126,12 +128,12 @@ class Bounce:
     async def _make(self, report: Report, descriptor: int) -> str:
         """The new message's queue id.  Raises NotReported, ChunkError, OSError."""
         try:
-            chunk = await verify(self.disk, descriptor)
-            header = b"".join(beginning(self.disk, descriptor, chunk))
+            letter = await letters.find(self.disk, descriptor, report.queue_id, report.head)
+            header = b"".join(letters.beginning(self.disk, descriptor, letter, READ_OCTETS))
         finally:
             self.disk.close(descriptor)
-        check(report, chunk.envelope, self.config)
-        facts = facts_of(report, chunk.envelope, self.config)
+        check(report, letter.envelope, self.config)
+        facts = facts_of(report, letter.envelope, self.config)
         octets = dsn.compose(facts, header, now_s=int(self.now()), token=self.token())
         return await self._submit(report.to, octets)
 
@@ -202,9 +204,7 @@ def _why(error: Exception) -> str:
 
 
 def check(report: Report, envelope: Envelope, config: Slice) -> None:
-    """Raise ChunkError for another message's chunk, NotReported for whom nothing may be told."""
-    if envelope.queue_id != report.queue_id:
-        raise ChunkError("the descriptor is of another message")
+    """Raise NotReported for whom nothing may be told."""
     copies = dsn.COPIES if config.postmaster else frozenset()
     notify = dsn.Notify(hostname=config.hostname, postmaster=config.postmaster, copies=copies)
     tells = dsn.decide(report.kind, envelope.reverse_path, notify, envelope.recipients)
@@ -224,31 +224,6 @@ def facts_of(report: Report, envelope: Envelope, config: Slice) -> dsn.Facts:
         rows=report.rows,
         until_s=report.until_s,
     )
-
-
-# -- the chunk ------------------------------------------------------------------------------------
-
-
-async def verify(disk: Disk, descriptor: int) -> Chunk:
-    """Read it once, keeping nothing.  Raises ChunkError, OSError."""
-    reader, offset = Reader(), 0
-    while octets := disk.read(descriptor, PIECE_OCTETS, offset):
-        offset += len(octets)
-        if reader.feed(octets) is not None:
-            return reader.chunk()
-        await trio.lowlevel.checkpoint()
-    raise ChunkError("no end record: the chunk was cut short")
-
-
-def beginning(disk: Disk, descriptor: int, chunk: Chunk) -> Iterator[bytes]:
-    """The content's first octets, enough for any header that is returned.  Raises OSError."""
-    missing = READ_OCTETS
-    for extent in chunk.content:
-        octets = disk.read(descriptor, min(extent.length, missing), extent.offset)
-        missing -= len(octets)
-        yield octets
-        if missing <= 0:
-            return
 
 
 async def run(context: Context, journal: Journal) -> None:

@@ -1,67 +1,101 @@
-"""local: puts messages into Maildirs, as the user who owns them.
+"""local: puts messages into mailboxes, as the user who owns them.
 
 It is handed one open descriptor per message, read only, and never sees the queue (qmail's idea).
-It checks the chunk's digest while it copies, so that what was damaged on the disk is reported as
-`damaged` and reaches no mailbox.
+What certifies itself is checked before it is stored, so that what was damaged on the disk is
+reported as `damaged` and reaches no mailbox (`stores.letters`).
 
-Theory: each wake-up takes all deliveries that have arrived, stages every message in its mailbox's
-tmp/, commits per mailbox in one group (`stores.maildir.commit_plan`), and reports all outcomes in
-one write.  A large message is copied in pieces between which others are served, and is synced by
-a thread beside the group.
+Theory: each wake-up takes all deliveries that have arrived, prepares every message, commits per
+mailbox in one group (`stores.mailboxes`), and reports all outcomes in one write.  A large message
+is copied in pieces between which others are served, and is synced by a thread beside the group; so
+is whatever may have to wait for a lock.
 
-The user's mail directory is this process's working directory: whoever started it (the spawner,
-as that user) has entered it, and mailbox paths are checked to stay below it.
+Whose process it is, and for how long, is not its business; what it needs to know is in its slice:
+
+    one user, resident        `run`: this process is the user, and its working directory the user's
+                              mail directory, which whoever started it has entered
+    one delivery              `attend`: the same for one call, of a process that ends then; others
+                              may deliver to the same user meanwhile
+    all users, resident       `run` with `all_users`: each delivery names its user, whose disk is
+                              used with his rights (`stores.owners`)
+
+Mailbox paths are checked to stay below the user's mail directory in all three.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 import trio
 
 from refmta.journal import Journal
 from refmta.patterns.compartmentalization import Context
-from refmta.patterns.trust_partitioning import Channel, ChannelBroken
-from refmta.stores import chunks, maildir
-from refmta.stores.disk import Disk, PosixDisk
+from refmta.patterns.trust_partitioning import Channel, ChannelBroken, Received
+from refmta.roles.desks import Desk, Desks
+from refmta.stores import letters
+from refmta.stores.disk import Disk, PosixDisk, out_of_space
+from refmta.stores.letters import SMALL_OCTETS
+from refmta.stores.mailboxes import Entry, FormName, Stamp
+from refmta.stores.recipients import NoRecipient, Recipients
 from refmta.trace import Emit, silent
-from refmta.wire.envelope import Chunk, ChunkError, Envelope, Reader
+from refmta.wire.envelope import ChunkError, Envelope
 from refmta.wire.messages import Deliver, Outcome
 
-#: Messages up to this size are read at once and committed in the group, in octets.
-SMALL_OCTETS = 1 << 20
-PIECE_OCTETS = 256 * 1024
+__all__ = ["SMALL_OCTETS", "Local", "Slice", "attend", "run"]
+
+#: Large messages that are copied at once; an mbox takes each into memory.
+LARGE_AT_ONCE: Final = 4
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):
-    """local's configuration."""
+    """local's configuration.
+
+    mailbox: in which form mailboxes are kept.  all_users: whether each delivery names its user, of
+    this table; else the process is the user's.
+    """
 
     hostname: str
     idle_s: float = 300.0
+    mailbox: FormName = "maildir"
+    all_users: bool = False
+    recipients: Recipients = Recipients()
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A message in tmp/, waiting for its group."""
+    """A message that waits for its group."""
 
     deliver: Deliver
-    staged: maildir.Staged
+    desk: Desk
+    entry: Entry
 
 
 @dataclass(slots=True)
 class Local:
-    """The role's state: the mail directory, and the mailboxes that are known to be there."""
+    """The role's state.  disk: what descriptors are read by, and mailboxes of one user lie on.
+
+    sole: whether no other process delivers to that user.  beside: how many deliveries, or groups of
+    them, are under way in tasks of their own.
+    """
 
     disk: Disk
     config: Slice
     journal: Journal
-    known: set[str] = field(default_factory=set)
-    large: int = 0
+    sole: bool = True
+    beside: int = 0
     worked: bool = True
     trace: Emit = silent
+    few: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(LARGE_AT_ONCE))
+    desks: Desks = field(init=False)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        recipients = config.recipients if config.all_users else None
+        self.desks = Desks(self.disk, config.mailbox, config.hostname, recipients, sole=self.sole)
 
     async def serve(self, channel: Channel, nursery: trio.Nursery) -> None:
         """Deliver what one qmgr hands over, until it goes away."""
@@ -75,118 +109,130 @@ class Local:
             for item in received:
                 if not isinstance(item.message, Deliver):
                     return
-                (descriptor,) = item.descriptors
-                octets = self.disk.size(descriptor)
-                if octets > SMALL_OCTETS:
-                    self.large += 1
-                    nursery.start_soon(self._deliver_large, channel, item.message, descriptor)
-                else:
-                    self._stage_small(channel, item.message, descriptor, octets, group)
-            self._commit(channel, group)
+                self._take(channel, item.message, item, group, nursery)
+            await self._commit(channel, group, nursery)
             if not await _flush(channel):
                 return
 
-    # -- small messages: staged and committed at once ---------------------------------------------
+    def _take(
+        self,
+        channel: Channel,
+        deliver: Deliver,
+        item: Received,
+        group: list[Ready],
+        nursery: trio.Nursery,
+    ) -> None:
+        (descriptor,) = item.descriptors
+        try:
+            if not letters.is_small(self.disk, descriptor):
+                self.beside += 1
+                nursery.start_soon(self._deliver_large, channel, deliver, descriptor)
+                return
+        except OSError as error:
+            channel.post(self._outcome(deliver, error))
+        else:
+            self._prepare(channel, deliver, descriptor, group)
+        self.disk.close(descriptor)
 
-    def _stage_small(
-        self, channel: Channel, deliver: Deliver, descriptor: int, size: int, group: list[Ready]
+    # -- small messages: prepared and committed at once -------------------------------------------
+
+    def _prepare(
+        self, channel: Channel, deliver: Deliver, descriptor: int, group: list[Ready]
     ) -> None:
         try:
-            octets = self.disk.read(descriptor, size, 0)
-            reader = Reader()
-            rest = reader.feed(octets)
-            if rest is None:
-                raise ChunkError("no end record: the chunk was cut short")
-            chunk = reader.chunk(rest)
-            _check(chunk.envelope, deliver)
-            content = b"".join(
-                [octets[each.offset : each.offset + each.length] for each in chunk.content]
-            )
-            staged = self._stage(deliver, chunk.envelope)
+            letter, content = letters.read(self.disk, descriptor, deliver.queue_id, deliver.head)
+            desk = self.desks.of(deliver.user)
+            entry = desk.mailboxes.begin(deliver.mailbox, stamp(letter.envelope, deliver))
             try:
-                staged.write(self._heading(chunk.envelope, deliver) + maildir.stored(content))
-            except (OSError, ValueError):
-                staged.discard()
+                entry.add(content)
+                entry.finish()
+            except OSError:
+                entry.discard()
                 raise
-            group.append(Ready(deliver, staged))
-        except (ChunkError, OSError, ValueError) as error:
+        except (ChunkError, NoRecipient, OSError, ValueError) as error:
             channel.post(self._outcome(deliver, error))
-        finally:
-            self.disk.close(descriptor)
+            return
+        desk.busy += 1
+        group.append(Ready(deliver, desk, entry))
 
-    def _commit(self, channel: Channel, group: list[Ready]) -> None:
-        mailboxes: dict[str, list[Ready]] = {}
+    async def _commit(self, channel: Channel, group: list[Ready], nursery: trio.Nursery) -> None:
+        """A commit for each mailbox; those that may wait for others, beside the rest."""
+        mailboxes: dict[tuple[int, str], list[Ready]] = {}
         for ready in group:
-            mailboxes.setdefault(ready.staged.mailbox, []).append(ready)
-        for mailbox, readies in mailboxes.items():
-            failures = maildir.commit(self.disk, mailbox, [each.staged for each in readies])
-            for ready in readies:
-                error = failures.get(ready.staged.name)
-                if error is None:
-                    self._say_delivered(ready.deliver, ready.staged)
-                channel.post(self._outcome(ready.deliver, error))
+            mailboxes.setdefault((id(ready.desk), ready.entry.mailbox), []).append(ready)
+        for together in mailboxes.values():
+            if together[0].desk.mailboxes.patient:
+                self.beside += 1
+                nursery.start_soon(self._commit_beside, channel, together)
+            else:
+                await self._commit_mailbox(channel, together)
+
+    async def _commit_beside(self, channel: Channel, group: list[Ready]) -> None:
+        try:
+            await self._commit_mailbox(channel, group)
+        finally:
+            self.beside -= 1
+        await _flush(channel)
+
+    async def _commit_mailbox(self, channel: Channel, group: list[Ready]) -> None:
+        desk = group[0].desk
+        try:
+            failures = await desk.mailboxes.commit([each.entry for each in group])
+        finally:
+            self.desks.leave(desk, len(group))
+        for ready in group:
+            error = failures.get(ready.entry.name)
+            if error is None:
+                self._say_delivered(ready.deliver, ready.entry)
+            channel.post(self._outcome(ready.deliver, error))
 
     # -- large ones: in pieces, beside the others -------------------------------------------------
 
     async def _deliver_large(self, channel: Channel, deliver: Deliver, descriptor: int) -> None:
         error: Exception | None = None
         try:
-            await self._copy(deliver, descriptor)
-        except (ChunkError, OSError, ValueError) as caught:
+            async with self.few:
+                await self._copy(deliver, descriptor)
+        except (ChunkError, NoRecipient, OSError, ValueError) as caught:
             error = caught
         finally:
             self.disk.close(descriptor)
-            self.large -= 1
+            self.beside -= 1
         channel.post(self._outcome(deliver, error))
         await _flush(channel)
 
     async def _copy(self, deliver: Deliver, descriptor: int) -> None:
-        chunk = await _verify(self.disk, descriptor)
-        _check(chunk.envelope, deliver)
-        staged = self._stage(deliver, chunk.envelope)
+        letter = await letters.find(self.disk, descriptor, deliver.queue_id, deliver.head)
+        desk = self.desks.of(deliver.user)
+        desk.busy += 1
         try:
-            staged.write(self._heading(chunk.envelope, deliver))
-            for extent in chunk.content:
-                octets = self.disk.read(descriptor, extent.length, extent.offset)
-                staged.write(maildir.stored(octets))
-                await trio.lowlevel.checkpoint()
-            await trio.to_thread.run_sync(self.disk.sync, staged.handle)
-        except BaseException:
-            staged.discard()
-            raise
-        failures = maildir.commit(self.disk, staged.mailbox, [staged])
-        if failures:
-            raise failures[staged.name]
-        self._say_delivered(deliver, staged)
-
-    # -- both -------------------------------------------------------------------------------------
-
-    def _stage(self, deliver: Deliver, envelope: Envelope) -> maildir.Staged:
-        """A file in the mailbox's tmp/, the mailbox made if it was not there."""
-        maildir.check_mailbox(deliver.mailbox)
-        name = maildir.unique_name(
-            envelope.arrival_s, envelope.queue_id, deliver.index, self.config.hostname
-        )
-        if deliver.mailbox in self.known:
+            entry = desk.mailboxes.begin(deliver.mailbox, stamp(letter.envelope, deliver))
             try:
-                return maildir.Staged(self.disk, deliver.mailbox, name)
-            except FileNotFoundError:
-                pass  # the user has moved it away: make a new one
-        maildir.ensure(self.disk, deliver.mailbox)
-        self.known.add(deliver.mailbox)
-        return maildir.Staged(self.disk, deliver.mailbox, name)
+                for octets in letters.pieces(self.disk, descriptor, letter):
+                    entry.add(octets)
+                    await trio.lowlevel.checkpoint()
+                entry.finish()
+                await trio.to_thread.run_sync(entry.sync)
+            except BaseException:
+                entry.discard()
+                raise
+            failures = await desk.mailboxes.commit([entry])
+        finally:
+            self.desks.leave(desk)
+        if failures:
+            raise failures[entry.name]
+        self._say_delivered(deliver, entry)
 
-    def _say_delivered(self, deliver: Deliver, staged: maildir.Staged) -> None:
+    # -- what is said -----------------------------------------------------------------------------
+
+    def _say_delivered(self, deliver: Deliver, entry: Entry) -> None:
         self.trace(
             "local.delivered",
             queue_id=deliver.queue_id,
             index=deliver.index,
             recipient=deliver.recipient,
-            path=f"{staged.mailbox}/new/{staged.name}",
+            path=entry.place,
         )
-
-    def _heading(self, envelope: Envelope, deliver: Deliver) -> bytes:
-        return maildir.heading(envelope.reverse_path, deliver.recipient)
 
     def _outcome(self, deliver: Deliver, error: Exception | None) -> Outcome:
         if error is None:
@@ -197,13 +243,20 @@ class Local:
         )
         if isinstance(error, ChunkError):
             return Outcome(reference=deliver.reference, kind="damaged", enhanced="5.6.0", text=text)
-        full = isinstance(error, OSError) and chunks.out_of_space(error)
         return Outcome(
-            reference=deliver.reference,
-            kind="deferred",
-            enhanced="4.2.2" if full else "4.2.0",
-            text=text,
+            reference=deliver.reference, kind="deferred", enhanced=deferral(error), text=text
         )
+
+
+def stamp(envelope: Envelope, deliver: Deliver) -> Stamp:
+    """Which delivery this is."""
+    return Stamp(
+        queue_id=envelope.queue_id,
+        arrival_s=envelope.arrival_s,
+        index=deliver.index,
+        reverse_path=envelope.reverse_path,
+        recipient=deliver.recipient,
+    )
 
 
 def describe(error: Exception, mailbox: str) -> str:
@@ -213,20 +266,12 @@ def describe(error: Exception, mailbox: str) -> str:
     return f"{mailbox}: {error}"
 
 
-def _check(envelope: Envelope, deliver: Deliver) -> None:
-    if envelope.queue_id != deliver.queue_id:
-        raise ChunkError("the descriptor is of another message")
-
-
-async def _verify(disk: Disk, descriptor: int) -> Chunk:
-    """Read a large chunk once, keeping nothing, before a single octet of it is stored."""
-    reader, offset = Reader(), 0
-    while octets := disk.read(descriptor, PIECE_OCTETS, offset):
-        offset += len(octets)
-        if reader.feed(octets) is not None:
-            return reader.chunk()
-        await trio.lowlevel.checkpoint()
-    raise ChunkError("no end record: the chunk was cut short")
+def deferral(error: Exception) -> str:
+    """The enhanced code (RFC 3463) of a delivery that could not be made now."""
+    if isinstance(error, NoRecipient):
+        return "4.3.5"
+    full = isinstance(error, OSError) and out_of_space(error)
+    return "4.2.2" if full else "4.2.0"
 
 
 async def _flush(channel: Channel) -> bool:
@@ -237,27 +282,76 @@ async def _flush(channel: Channel) -> bool:
     return True
 
 
+# -- resident -------------------------------------------------------------------------------------
+
+
 async def run(context: Context, journal: Journal) -> None:
-    """The role: serve qmgr until drained, or until nothing came for the idle time.
+    """The role: serve qmgr until drained, or (of one user) until nothing came for the idle time.
 
     Raises OSError if the mail directory is unusable.
     """
     config = context.slice("local", Slice)
-    role = Local(PosixDisk("."), config, journal, trace=context.trace)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_accept, context, role, nursery)
-        context.ready()
-        while role.worked or role.large:
-            role.worked = False
-            with trio.move_on_after(config.idle_s):
-                await context.draining.wait()
-                break
-        while role.large:
-            await trio.sleep(0.05)
-        nursery.cancel_scope.cancel()
+    # Of all users: no root, each has his own.
+    disk = PosixDisk(-1 if config.all_users else ".")
+    role = Local(disk, config, journal, trace=context.trace)
+    context.settled_if(lambda: not role.beside)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_accept, context, role, nursery)
+            context.ready()
+            while role.worked or role.beside or config.all_users:
+                role.worked = False
+                with trio.move_on_after(config.idle_s):
+                    await context.draining.wait()
+                    break
+            while role.beside:
+                await trio.sleep(0.05)
+            nursery.cancel_scope.cancel()
+    finally:
+        role.desks.close()
 
 
 async def _accept(context: Context, role: Local, nursery: trio.Nursery) -> None:
     while True:
         linked = await context.port("qmgr").get()
         nursery.start_soon(role.serve, linked.channel, nursery)
+
+
+# -- for one call ---------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class Conversation:
+    """What a call of the queue manager is to a process that lives for it."""
+
+    role: Local
+    channel: Channel
+    clean: bool = True
+
+    async def run(self) -> None:
+        """Until the caller is gone, and what it began is done."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await self.role.serve(self.channel, nursery)
+        finally:
+            self.channel.close()
+            self.role.desks.close()
+
+    def drain(self) -> None:
+        """What was handed over is delivered, which takes no long time, and the caller ends it."""
+
+
+def attend(
+    channel: Channel,
+    client: str,
+    configuration: bytes,
+    channels: Mapping[str, Channel],
+    journal: Journal,
+    trace: Emit,
+) -> Conversation:
+    """A conversation for a call, whose channel it takes over.  Raises msgspec.DecodeError, OSError
+    if the mail directory is unusable.
+    """
+    config = msgspec.msgpack.decode(configuration, type=Slice)
+    disk = PosixDisk(-1 if config.all_users else ".")
+    return Conversation(Local(disk, config, journal, sole=False, trace=trace), channel)

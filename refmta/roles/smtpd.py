@@ -12,8 +12,9 @@ What is tricky:
   content and its end wait in the channel until there is nothing more to read.
 - One cancel scope serves the whole session; its deadline is moved before each wait.  It ends a
   wait for the client (too slow, or the server drains) and a wait for a verdict alike; the phase
-  says which.  Sockets are read and written without trio's checkpoints, since a session is alone
-  in its process: at fifteen of them a message they would cost as much as all the rest.
+  says which.  Sockets are read and written without trio's checkpoints: at fifteen of them a
+  message they would cost as much as all the rest.  Where sessions share a process, others still
+  get their turn, since each wait for the client yields, and input is read in bounded pieces.
 - Under stress, when the pool has no worker left, a client may be silent for `stress_s` only, also
   one that is silent already; and it must bring a whole line in that time, or content at `RATE`,
   not an octet now and then.  RFC 5321 4.5.3.2.7 says five minutes (SHOULD); Postfix's
@@ -33,8 +34,10 @@ import msgspec
 import trio
 
 from refmta.journal import Journal
+from refmta.patterns.compartmentalization import Context
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken
 from refmta.protocol import smtp_server as smtp
+from refmta.roles import listening
 from refmta.trace import Emit, silent
 from refmta.wire.address import Mailbox
 from refmta.wire.dotstuff import Decoder
@@ -75,6 +78,10 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     stress_s: float
     #: Whether addresses that come in may be rewritten.
     rewrites: bool = False
+    #: Where one process serves all: how many at once, and of one client that is not trusted.
+    sessions: int = 100
+    connections_per_client: int = 50
+    trusted: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -425,3 +432,21 @@ def early_talk(connection: socket.socket) -> bytearray:
     with contextlib.suppress(OSError):
         return bytearray(connection.recv(READ_OCTETS))
     return bytearray()
+
+
+async def run(context: Context, journal: Journal) -> None:
+    """The role where it stays: it accepts clients by itself, and serves them all, until drained."""
+    config = context.slice("smtpd", Slice)
+    places = listening.Places(
+        sessions=config.sessions,
+        per_client=config.connections_per_client,
+        trusted=config.trusted,
+    )
+
+    def begin(
+        connection: socket.socket, client: str, channels: Mapping[str, Channel]
+    ) -> Conversation:
+        slice_ = context.slices["smtpd"]
+        return converse(connection, client, slice_, channels, journal, context.trace)
+
+    await listening.serve(context, journal, places, ("enqueue", "resolve"), begin)

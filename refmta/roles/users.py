@@ -30,7 +30,7 @@ from typing import Final
 
 import trio
 
-from refmta.patterns.compartmentalization import Mailslot
+from refmta.patterns.compartmentalization import Linked, Mailslot
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken
 from refmta.protocol.routing import VIRTUAL_OWNER
 from refmta.wire.messages import Account, Lookup
@@ -155,7 +155,7 @@ class Users:
 
     # -- the channel ------------------------------------------------------------------------------
 
-    async def listen(self, port: Mailslot) -> None:
+    async def listen(self, port: Mailslot[Linked]) -> None:
         """Hear accounts, by the newest link, for ever."""
         async with trio.open_nursery() as nursery:
             while True:

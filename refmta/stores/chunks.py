@@ -31,11 +31,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
+from typing import ClassVar
 
 import msgspec
 
 from refmta.patterns.unique_atomic_chunks import Disk, Op, carry_out
 from refmta.protocol.delivery import Mark
+from refmta.stores.queue import Loaded
 from refmta.wire.envelope import (
     MAX_BLOCK,
     Chunk,
@@ -147,6 +149,10 @@ class OpenDraft:
     @property
     def path(self) -> str:
         return self.draft.path
+
+    @property
+    def octets(self) -> int:
+        return self.draft.octets
 
     @property
     def handle(self) -> int:
@@ -299,16 +305,6 @@ def _give_up(disk: Disk, name: str, error: ChunkError | OSError) -> str:
 # -- marks ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A chunk opened for its delivery.  `end`: where the next mark goes."""
-
-    handle: int
-    chunk: Chunk
-    marks: tuple[Mark, ...]
-    end: int
-
-
 def load(disk: Disk, queue_id: str) -> Loaded:
     """Open a chunk, read only, and read its envelope and marks.
 
@@ -320,7 +316,13 @@ def load(disk: Disk, queue_id: str) -> Loaded:
         chunk = read_chunk(disk, handle, queue_id, verify=False)
         marks = tuple([_decode_mark(payload) for payload in chunk.marks])
         end = chunk.certified + sum(len(mark_record(payload)) for payload in chunk.marks)
-        return Loaded(handle, chunk, marks, end)
+        return Loaded(
+            handle=handle,
+            envelope=chunk.envelope,
+            marks=marks,
+            end=end,
+            octets=chunk.content_octets,
+        )
     except msgspec.DecodeError as error:
         disk.close(handle)
         raise ChunkError("a mark is not what was written") from error
@@ -349,6 +351,62 @@ def append_marks(disk: Disk, queue_id: str, end: int, marks: Iterable[Mark]) -> 
     return end + len(octets)
 
 
-def out_of_space(error: OSError) -> bool:
-    """Whether the disk or the quota is full: the client gets 452, not 451."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+# -- as a store among others ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """`stores.queue.QueueStore`, by the functions above.  It belongs to one enqueue and one qmgr:
+    nothing is claimed, and nothing moves.
+    """
+
+    disk: Disk
+    logs_envelopes: ClassVar[bool] = False
+
+    def draft(self, envelope: Envelope) -> OpenDraft:
+        """Nothing is written before the first content."""
+        return OpenDraft(self.disk, Draft(envelope))
+
+    def commit(self, group: Sequence[OpenDraft]) -> dict[str, OSError]:
+        return commit(self.disk, group)
+
+    def log(self, envelopes: Sequence[Envelope]) -> dict[str, OSError]:
+        """A chunk holds its envelope."""
+        return {}
+
+    def confirm(self, queue_id: str) -> None:
+        """`commit` puts nothing off."""
+
+    def names(self) -> list[str]:
+        return names(self.disk)
+
+    def load(self, queue_id: str) -> Loaded:
+        return load(self.disk, queue_id)
+
+    def look(self, queue_id: str) -> Loaded:
+        return load(self.disk, queue_id)
+
+    def open(self, queue_id: str) -> int:
+        return self.disk.open_read(chunk_path(queue_id))
+
+    def append_marks(self, queue_id: str, end: int, marks: Iterable[Mark]) -> int:
+        return append_marks(self.disk, queue_id, end, marks)
+
+    def rested(self, queue_id: str) -> None:
+        """It waits where it lies."""
+
+    def free(self, queue_id: str) -> None:
+        self.disk.unlink(chunk_path(queue_id))
+
+    def release(self, queue_id: str) -> None:
+        """Nobody else delivers from here."""
+
+    def examine(self, queue_id: str) -> None:
+        examine(self.disk, queue_id)
+
+    def set_aside(self, queue_id: str, reason: str) -> None:
+        set_aside(self.disk, queue_id, reason)
+
+    def recover(self, candidates: Iterable[str] | None = None) -> Iterator[tuple[str, str]]:
+        """See above; `candidates` keeps it away from what is being written."""
+        return recover(self.disk, candidates)

@@ -8,15 +8,23 @@ a directory reaches nothing else by this boundary.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import stat
 from collections.abc import Callable
 from typing import TypeVar
 
 from refmta.patterns.unique_atomic_chunks import Disk
 
-__all__ = ["Disk", "PosixDisk"]
+__all__ = ["Disk", "PosixDisk", "out_of_space"]
 
 _T = TypeVar("_T")
+
+
+def out_of_space(error: OSError) -> bool:
+    """Whether the disk or the quota is full: the client gets 452, not 451."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class PosixDisk:
@@ -26,6 +34,10 @@ class PosixDisk:
         # O_PATH: a root that may be entered but not listed will do.
         flags = os.O_DIRECTORY | os.O_PATH | os.O_CLOEXEC
         self._root = root if isinstance(root, int) else os.open(root, flags)
+
+    def leave(self) -> None:
+        """Let go of the root: nothing more is done here.  Handles that are open stay open."""
+        os.close(self._root)
 
     def create(self, path: str, mode: int = 0o600) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -40,6 +52,9 @@ class PosixDisk:
         flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(path, flags, dir_fd=self._root)
 
+    def open_change(self, path: str) -> int:
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
+
     def write(self, handle: int, data: bytes) -> None:
         written = os.write(handle, data)
         while written < len(data):
@@ -50,6 +65,23 @@ class PosixDisk:
 
     def read(self, handle: int, size: int, offset: int) -> bytes:
         return os.pread(handle, size, offset)
+
+    def overwrite(self, handle: int, data: bytes, offset: int) -> None:
+        if os.pwrite(handle, data, offset) != len(data):
+            raise OSError(5, "write made no progress")
+
+    def mode(self, handle: int) -> int:
+        return stat.S_IMODE(os.fstat(handle).st_mode)
+
+    def chmod(self, handle: int, mode: int) -> None:
+        os.fchmod(handle, mode)
+
+    def lock(self, handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def size(self, handle: int) -> int:
         return os.fstat(handle).st_size

@@ -6,8 +6,9 @@
 The name N is made of arrival, queue id, recipient index and host, so it is unique, and it is the
 same when a message is delivered again after a crash: the second delivery replaces the first
 instead of standing beside it, unless the reader has moved it to cur/ meanwhile (then it is a
-duplicate, in the window between delivery and mark).  One agent per user writes, so a leftover
-tmp/N of ours is from a crash and may go.
+duplicate, in the window between delivery and mark).  A leftover tmp/N of ours is from a crash and
+may go, if one agent alone delivers to this user; where several do, it may be another's, in use, and
+goes when its mail is older than any queue keeps it.
 
 Content arrives with CRLF and is stored with LF.  `Return-Path` and `Delivered-To` go on top
 (RFC 5321 4.4: the final delivery adds the reverse-path).
@@ -15,6 +16,8 @@ Content arrives with CRLF and is stored with LF.  `Return-Path` and `Delivered-T
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -70,8 +73,10 @@ def commit_plan(mailbox: str, staged: Sequence[str]) -> list[Op]:
     return plan
 
 
-def ensure(disk: Disk, mailbox: str) -> None:
-    """Make the mailbox if it is not there, durably, and remove what a crash left in tmp/."""
+def ensure(disk: Disk, mailbox: str, *, swept_before_s: float = math.inf) -> None:
+    """Make the mailbox if it is not there, durably, and remove what a crash left in tmp/ of mail
+    that arrived before that time.
+    """
     made = set()
     parts = mailbox.split("/")
     levels = ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
@@ -83,14 +88,22 @@ def ensure(disk: Disk, mailbox: str) -> None:
             continue
     for directory in sorted(made):
         disk.sync_dir(directory)
-    sweep(disk, mailbox)
+    sweep(disk, mailbox, swept_before_s)
 
 
-def sweep(disk: Disk, mailbox: str) -> None:
-    """Remove our own leftovers from tmp/: no other agent of ours writes there."""
+def sweep(disk: Disk, mailbox: str, before_s: float = math.inf) -> None:
+    """Remove our own leftovers from tmp/; of mail that arrived later, another agent of ours may be
+    at work on them.
+    """
     for name in disk.listdir(f"{mailbox}/tmp"):
-        if _OURS.match(name):
-            disk.unlink(f"{mailbox}/tmp/{name}")
+        if _arrival_s(name) < before_s:
+            with contextlib.suppress(FileNotFoundError):  # another agent was faster
+                disk.unlink(f"{mailbox}/tmp/{name}")
+
+
+def _arrival_s(name: str) -> float:
+    """Of the message that a file of ours is; infinity for what is not ours."""
+    return int(name.partition(".")[0]) if _OURS.match(name) else math.inf
 
 
 class Staged:

@@ -107,6 +107,14 @@ def is_queue_id(text: str) -> bool:
     return len(text) == QUEUE_ID_OCTETS and all(letter in _ALPHABET for letter in text)
 
 
+def made_s(queue_id: str) -> float:
+    """When a queue id was made, in seconds since 1970: its time of arrival."""
+    number = 0
+    for letter in queue_id:
+        number = number << 5 | _ALPHABET.index(letter)
+    return (number >> 32) / 1000
+
+
 def record(kind: bytes, payload: bytes) -> bytes:
     """One record.  Raises ValueError for an unknown kind or a payload over its cap."""
     check_record(kind, len(payload))
@@ -146,6 +154,14 @@ def encode_envelope(envelope: Envelope) -> bytes:
     ]
     parts += [record(b"R", recipient.encode("ascii")) for recipient in envelope.recipients]
     return b"".join(parts)
+
+
+def decode_envelope(octets: bytes) -> Envelope:
+    """The envelope of the records V, T, O, S, R, and nothing else.  Raises ChunkError."""
+    reader = Reader(verify=False)
+    if reader.feed(octets) is not None:
+        raise ChunkError("an envelope has no end record")
+    return reader.envelope()
 
 
 class Seal:
@@ -255,6 +271,12 @@ class Reader:
             certified=self._offset,
             marks=tuple(split_marks(marks)),
         )
+
+    def envelope(self) -> Envelope:
+        """Of what was fed, if that was an envelope and nothing else.  Raises ChunkError."""
+        if self._previous != b"R" or self._buffer:
+            raise ChunkError("the envelope is cut short, or has content behind it")
+        return self._envelope()
 
     def _envelope(self) -> Envelope:
         version, arrival = self._fields[b"V"], self._fields[b"T"]

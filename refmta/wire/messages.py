@@ -30,6 +30,8 @@ EnhancedCode = Annotated[str, msgspec.Meta(pattern=r"^([245]\.[0-9]{1,3}\.[0-9]{
 Reference = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 Octets = Annotated[int, msgspec.Meta(ge=0, lt=2**48)]
 Index = Annotated[int, msgspec.Meta(ge=0, lt=100_000)]
+#: An envelope as records; 1,000 recipients of 256 octets fit.
+Head = Annotated[bytes, msgspec.Meta(max_length=LIMITS[MESSAGE] // 2)]
 Recipients = Annotated[tuple[Address, ...], msgspec.Meta(min_length=1, max_length=1000)]
 
 
@@ -57,6 +59,8 @@ class Link(Message, tag="link", frozen=True):
     role: Name
     port: Name
     detail: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    #: In which form the channel's messages travel (`processes.carriers`).
+    carrier: Literal["frames", "qmail", "stream"] = "frames"
 
 
 class Drain(Message, tag="drain", frozen=True):
@@ -105,10 +109,16 @@ class Answer(Message, tag="answer", frozen=True):
 
 
 class Session(Message, tag="session", frozen=True):
-    """Pool parent to worker, with one descriptor: a client's connection."""
+    """Pool parent to worker, with one descriptor: a client's connection, or a call.
+
+    client: its address, or the role that calls.  detail: for whom it calls, if that matters.
+    carrier: in which form a call's messages travel.
+    """
 
     client: Annotated[str, msgspec.Meta(max_length=64)]
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    detail: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    carrier: Literal["frames", "qmail", "stream"] = "frames"
 
 
 class Stress(Message, tag="stress", frozen=True):
@@ -121,8 +131,23 @@ class Idle(Message, tag="idle", frozen=True):
     """Worker to pool parent: that session has ended."""
 
 
+class Busy(Message, tag="busy", frozen=True):
+    """Worker to pool parent, where workers accept: it has a client now."""
+
+    client: Annotated[str, msgspec.Meta(max_length=64)]
+
+
 class Attach(Message, tag="attach", frozen=True):
-    """Pool parent to a server role, with one descriptor: a channel for a new worker."""
+    """To a server role, with one descriptor: a channel for a new worker, session or message.
+
+    detail: for whom, if that matters (the recipient user of a delivery).
+    """
+
+    detail: Annotated[str, msgspec.Meta(max_length=64)] = ""
+
+
+class Line(Message, tag="line", frozen=True):
+    """To a server role, with one descriptor: another line by which somebody may call it."""
 
 
 # -- smtpd and resolve ----------------------------------------------------------------------------
@@ -199,6 +224,50 @@ class Arrived(Message, tag="arrived", frozen=True):
     queue_ids: Annotated[tuple[QueueId, ...], msgspec.Meta(max_length=1000)]
 
 
+class Register(Message, tag="register", frozen=True):
+    """enqueue to qmgr, where qmgr logs envelopes: this content is durable; make its envelope so.
+
+    head: the envelope, as records (`wire.envelope.encode_envelope`).
+    """
+
+    queue_id: QueueId
+    head: Head
+
+
+class Registered(Message, tag="registered", frozen=True):
+    """It is; or (a text) why it is not."""
+
+    queue_id: QueueId
+    error: Text = ""
+
+
+class Tried(Message, tag="tried", frozen=True):
+    """qmgr to enqueue: the first attempt at this message is over, whatever came of it."""
+
+    queue_id: QueueId
+
+
+# -- qmgr and clean -------------------------------------------------------------------------------
+
+
+class Cleanse(Message, tag="cleanse", frozen=True):
+    """Remove files of a message, by their owner (qmail-clean).
+
+    foop: all that is left of it.  todo: what said that it was new; it is on its way now.
+    """
+
+    reference: Reference
+    queue_id: QueueId
+    verb: Literal["foop", "todo"] = "foop"
+
+
+class Cleansed(Message, tag="cleansed", frozen=True):
+    """Whether it is gone."""
+
+    reference: Reference
+    done: bool
+
+
 # -- qmgr and resolve -----------------------------------------------------------------------------
 
 
@@ -270,6 +339,10 @@ class Deliver(Message, tag="deliver", frozen=True):
     index: Index
     mailbox: MailboxPath
     recipient: Address
+    #: The recipient user, where one agent serves all.
+    user: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    #: The envelope, where the descriptor's file holds the content alone.
+    head: Head = b""
 
 
 class Outcome(Message, tag="outcome", frozen=True):
@@ -303,6 +376,7 @@ class Relay(Message, tag="relay", frozen=True):
     destination: Owner
     recipients: Annotated[tuple[RelayRecipient, ...], msgspec.Meta(min_length=1, max_length=100)]
     reverse_path: Address = ""
+    head: Head = b""
 
 
 class Hurry(Message, tag="hurry", frozen=True):
@@ -360,6 +434,7 @@ class Report(Message, tag="report", frozen=True):
     to: Address
     rows: Annotated[tuple[ReportRow, ...], msgspec.Meta(min_length=1, max_length=100)]
     until_s: Octets = 0
+    head: Head = b""
 
 
 class Reported(Message, tag="reported", frozen=True):

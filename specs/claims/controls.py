@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from specs.claims import exam, ledger, verdict
+from specs.claims import exam, ledger, record, take, verdict
 from specs.claims.instruments import Instruments
 from specs.claims.take import Taker, of_matrix
 from specs.claims.verdict import Missing, Outcome, Reading, judge
@@ -110,6 +110,40 @@ OF_THE_LEDGER: tuple[tuple[str, str, str, str], ...] = (
         "(each.on, each.observation, __mutant_ran__())",
     ),
 )
+OF_THE_RECORD: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "a number of some other trial",
+        "a_record_is_of_its_trial",
+        "row = self.rows.get(trial.asked)",
+        "row = next(iter(self.rows.values())) if __mutant_ran__() else None",
+    ),
+    (
+        "a record passes for an observation",
+        "a_record_says_so",
+        'recorded=f"{row.date}, {row.machine}"',
+        'recorded="" if __mutant_ran__() else ""',
+    ),
+    (
+        "the last of two numbers counts",
+        "one_number_per_trial",
+        "if row.asked in rows:",
+        "if not __mutant_ran__():",
+    ),
+    (
+        "what was read is written down as new",
+        "only_what_is_new_is_written",
+        "and not taking.recorded and",
+        "and __mutant_ran__() and",
+    ),
+)
+OF_TAKING: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "a record covers up a measure that breaks",
+        "a_broken_measure_has_no_record",
+        "if isinstance(taking, Missing):",
+        "if __mutant_ran__():",
+    ),
+)
 
 
 def controls() -> list[Control]:
@@ -117,6 +151,8 @@ def controls() -> list[Control]:
     return [
         *(_mutant(verdict, exam.VERDICTS, row) for row in OF_VERDICTS),
         *(_mutant(ledger, exam.LEDGER, row) for row in OF_THE_LEDGER),
+        *(_mutant(record, exam.RECORD, row) for row in OF_THE_RECORD),
+        *(_mutant(take, exam.TAKING, row) for row in OF_TAKING),
         Control(
             name="a store without a directory sync in place of ours",
             spec="claim_ledger/C08",

@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterable
 from types import MappingProxyType
 from typing import Any, Final
 
+from specs.claims.instruments import Instruments, NotHere
+from specs.claims.ledger import Trial, convert
+from specs.claims.record import read
+from specs.claims.verdict import Broken, Reading, judge
+
 #: A claim about two architectures: both decide, one has a condition, one is beside.
 SAMPLE: Final = """
 [measures]
@@ -150,3 +155,90 @@ LEDGER: Final[MappingProxyType[str, Callable[[Any], bool]]] = MappingProxyType(
 def broken(checks: MappingProxyType[str, Callable[[Any], bool]], module: Any) -> frozenset[str]:
     """The names of the checks that the module does not keep."""
     return frozenset(name for name, keeps in checks.items() if not keeps(module))
+
+
+# -- the record -----------------------------------------------------------------------------------
+
+_ROW: Final = """
+[[measured]]
+asked = "{asked}"
+on = "composition:qmail"
+measure = "damage"
+value = 3.0
+detail = "so"
+date = "2026-01-01"
+machine = "one processor"
+versions = "some"
+"""
+
+
+def _trials() -> tuple[Trial, Trial]:
+    """Two trials of the sample, of two subjects."""
+    one, other, *_ = convert(sample()).claims["C01"].trials
+    return one, other
+
+
+def _recorded(module: Any) -> tuple[Any, Any]:
+    """What a record of the first trial says of each of the two."""
+    one, other = _trials()
+    record = module.read(_ROW.format(asked=one.asked))
+    return record.of(one), record.of(other)
+
+
+def _two_rows(module: Any) -> bool:
+    """Whether two numbers of one trial are refused."""
+    try:
+        module.read(_ROW.format(asked="a") * 2)
+    except module.RecordError:
+        return True
+    return False
+
+
+def _written(module: Any) -> list[float]:
+    """The values of a reading that is new, and of one that was read."""
+    one, other = _trials()
+    claim = convert(sample()).claims["C01"]
+    readings = (one, Reading(1.0)), (other, Reading(2.0, recorded="long ago"))
+    found = module.rows([judge(claim, trial, reading) for trial, reading in readings], "today")
+    return [row.value for row in found.values()]
+
+
+RECORD: Final[MappingProxyType[str, Callable[[Any], bool]]] = MappingProxyType(
+    {
+        "a_record_is_of_its_trial": lambda m: (
+            [each is None for each in _recorded(m)] == [False, True]
+        ),
+        "a_record_says_so": lambda m: "one processor" in _recorded(m)[0].recorded,
+        "one_number_per_trial": _two_rows,
+        "only_what_is_new_is_written": lambda m: _written(m) == [1.0],
+    }
+)
+
+
+def _taken(module: Any, measure: Callable[[str, str], Reading]) -> Any:
+    """The first trial's taking, with a record of 3."""
+    one, _ = _trials()
+    instruments = Instruments(
+        measures={"damage": lambda: measure}, compositions=frozenset({"qmail", "postfix"})
+    )
+    record = read(_ROW.format(asked=one.asked))
+    return module.Taker(instruments, record=record).take(one)
+
+
+def _breaks(subject: str, part: str) -> Reading:
+    raise OSError("gone")
+
+
+def _is_not_here(subject: str, part: str) -> Reading:
+    raise NotHere("an eye")
+
+
+TAKING: Final[MappingProxyType[str, Callable[[Any], bool]]] = MappingProxyType(
+    {
+        "a_broken_measure_has_no_record": lambda m: (
+            isinstance(_taken(m, _breaks), Broken)
+            and _taken(m, _is_not_here).value == 3
+            and _taken(m, lambda subject, part: Reading(4.0)).value == 4
+        ),
+    }
+)

@@ -7,6 +7,7 @@ Subjects come from entry points, so that the ledger imports none of them:
 - refmta.specs.compositions: a callable that says which architectures can be composed
 - refmta.specs.measures: a callable that takes the subject's name ("composition:refmta") and which
   of its numbers is asked for ("" if it has one), and returns a Reading or raises NotHere
+- refmta.specs.servers: a callable that says which real servers can be had here
 - refmta.faultinject.targets: adapters to real servers, by their names
 """
 
@@ -26,12 +27,13 @@ STORES = "refmta.specs.stores"
 PROOFS = "refmta.specs.proofs"
 COMPOSITIONS = "refmta.specs.compositions"
 MEASURES = "refmta.specs.measures"
-SERVERS = "refmta.faultinject.targets"
+SERVERS = "refmta.specs.servers"
+TARGETS = "refmta.faultinject.targets"
 
 
-def installed() -> Instruments:
+def installed(*, patient: bool = True) -> Instruments:
     """What entry points bring, and the specs' own.  A subject that can't be loaded raises later,
-    when it is used: that is a finding.
+    when it is used: that is a finding.  patient: whether what takes minutes may run.
     """
     return Instruments(
         stores={each.name: _made(each) for each in REFERENCES}
@@ -41,9 +43,13 @@ def installed() -> Instruments:
         compositions=frozenset(
             name for point in entry_points(group=COMPOSITIONS) for name in point.load()()
         ),
-        servers=frozenset(point.name for point in entry_points(group=SERVERS)),
+        servers=frozenset(
+            [point.name for point in entry_points(group=TARGETS)]
+            + [name for point in entry_points(group=SERVERS) for name in point.load()()]
+        ),
         patterns=frozenset(patterns()),
         run_matrix=run_matrix,
+        patient=patient,
     )
 
 

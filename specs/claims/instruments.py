@@ -9,6 +9,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from specs.claims.ledger import NEEDS, CrashStates, Matrix, Measure, Proofs, Trial
 from specs.claims.verdict import Reading
@@ -22,6 +23,9 @@ class NotHere(Exception):
 
 #: subject, part -> number.  Raises NotHere.
 TakeMeasure = Callable[[str, str], Reading]
+#: Measures that take minutes of a quiet machine; like real servers, they run when asked for.
+LONG: Final = frozenset({"rate", "scaling", "kills", "trade", "generations"})
+PATIENCE: Final = "patience (--peers)"
 #: A claim's counterexamples, or why the observation can't tell.
 Answer = tuple[str, ...] | NotHere
 #: architecture, patterns -> claim's key -> answer.  Raises NotHere.
@@ -39,11 +43,15 @@ class Instruments:
     servers: frozenset[str] = frozenset()
     patterns: frozenset[str] = frozenset()
     run_matrix: RunMatrix | None = None
+    patient: bool = True
     run_proofs: Callable[[str, str], ProofRun] = prove
 
     def missing(self, trial: Trial) -> tuple[str, ...]:
         """What the trial lacks, in words."""
-        return tuple(_in_words(need) for need in dict.fromkeys(needs(trial)) if not self._has(need))
+        lacks = [_in_words(need) for need in dict.fromkeys(needs(trial)) if not self._has(need)]
+        if not lacks and not self.patient and is_long(trial):
+            lacks = [PATIENCE]
+        return tuple(lacks)
 
     def _has(self, need: str) -> bool:
         kind, _, name = need.partition(":")
@@ -72,6 +80,12 @@ def needs(trial: Trial) -> list[str]:
         case Measure(name=name):
             found.append(f"measure:{name}")
     return [*found, *trial.needs]
+
+
+def is_long(trial: Trial) -> bool:
+    """Whether it takes minutes, or a real server."""
+    real = any(each.startswith("server:") for each in (trial.on, trial.against))
+    return isinstance(trial.taken, Measure) and (real or trial.taken.name in LONG)
 
 
 def _is_plan(subject: str) -> bool:

@@ -109,6 +109,12 @@ class Trial(_Row, frozen=True, kw_only=True):
         return self.on.partition(":")[2]
 
     @property
+    def asked(self) -> str:
+        """A digest of which number this is, whatever it is held to."""
+        number = (self.on, self.observation, self.against, self.taken)
+        return hashlib.sha256(repr(number).encode()).hexdigest()[:12]
+
+    @property
     def criterion(self) -> str:
         """Comparison, threshold and unit, as a reader writes them."""
         return f"{self.comparison} {self.threshold:g} {self.unit}"

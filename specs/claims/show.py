@@ -36,6 +36,8 @@ def _measured(outcome: Outcome) -> Iterator[str]:
         against = f", against {trial.against}" if trial.against else ""
         told = f" ({plain(outcome.taking.detail)})" if outcome.taking.detail else ""
         yield f"             {outcome.taking.value:g}{against}, to be {trial.criterion}{told}"
+        if outcome.taking.recorded:
+            yield f"             from the record: {plain(outcome.taking.recorded)}"
     if outcome.verdict == "fails" and trial.reason:
         yield f"             as expected: {trial.reason}"
 
@@ -73,9 +75,13 @@ def closing(judged: Iterable[Judged]) -> Iterator[str]:
     verdicts = Counter(each.verdict for each in found)
     told = ", ".join(f"{times} {verdict}" for verdict, times in sorted(verdicts.items()))
     run = sum(each.verdict != "pending" for each in outcomes)
+    takings = [each.taking for each in outcomes]
+    recorded = sum(isinstance(each, Reading) and each.recorded != "" for each in takings)
     findings = sum(len(each.findings) for each in found)
+    of_old = f" ({recorded} from the record)" if recorded else ""
     yield (
-        f"{len(found)} claim(s): {told}; {run} of {len(outcomes)} trials run, {findings} finding(s)"
+        f"{len(found)} claim(s): {told}; {run} of {len(outcomes)} trials run{of_old},"
+        f" {findings} finding(s)"
     )
 
 
@@ -111,9 +117,10 @@ def _trial(outcome: Outcome) -> dict[str, Any]:
         "verdict": outcome.verdict,
     }
     match taking:
-        case Reading(value=value, detail=detail):
+        case Reading(value=value, detail=detail, recorded=recorded):
             # JSON knows no infinity.
             found |= {"measurement": value if math.isfinite(value) else None, "detail": detail}
+            found |= {"recorded": recorded} if recorded else {}
         case Missing(what=what):
             found["missing"] = list(what)
         case Broken(error=error):

@@ -14,6 +14,7 @@ from typing import Any
 
 from specs.claims.instruments import Answer, Instruments, NotHere
 from specs.claims.ledger import Claim, CrashStates, Matrix, Measure, Proofs, Taken, Trial
+from specs.claims.record import Record
 from specs.claims.verdict import Broken, Judged, Missing, Reading, Taking, conclude, judge
 from specs.persistence.enumerate import examine
 from specs.persistence.models import MODELS
@@ -27,10 +28,13 @@ QUOTED = 3
 
 @dataclass(slots=True)
 class Taker:
-    """Judges claims with these instruments.  tell: hears what is being taken."""
+    """Judges claims with these instruments.  tell: hears what is being taken.  record: read where
+    a number can't be taken now.
+    """
 
     instruments: Instruments
     tell: Callable[[str], None] = lambda _: None
+    record: Record = field(default_factory=lambda: Record({}))
     _patterns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _taken: dict[tuple[str, str, Taken], Taking] = field(default_factory=dict)
     _matrices: dict[str, Mapping[str, Answer] | NotHere] = field(default_factory=dict)
@@ -46,8 +50,12 @@ class Taker:
     def take(self, trial: Trial) -> Taking:
         """The trial's number, or why there is none."""
         missing = self.instruments.missing(trial)
-        if missing:
-            return Missing(missing)
+        taking = Missing(missing) if missing else self._once(trial)
+        if isinstance(taking, Missing):
+            return self.record.of(trial) or taking
+        return taking
+
+    def _once(self, trial: Trial) -> Taking:
         key = (trial.on, trial.against, trial.taken)
         if key not in self._taken:
             self.tell(f"{trial.on}: {trial.observation}")

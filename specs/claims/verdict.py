@@ -26,10 +26,13 @@ ClaimVerdict = Literal["holds", "fails", "holds with a condition", "pending"]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A number that was observed.  detail: what a reader needs to believe it."""
+    """A number that was observed.  detail: what a reader needs to believe it.  recorded: when and
+    where, if it was not observed in this run.
+    """
 
     value: float
     detail: str = ""
+    recorded: str = ""
 
 
 @dataclass(frozen=True, slots=True)

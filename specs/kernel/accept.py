@@ -13,6 +13,7 @@ Rules
   Who has ended is worked out first (`kernel.lives`); for that alone the order of the file counts.
 - An event may concern several keys (a report, and the message that it is about): each of them must
   allow it.
+- Nobody says anything once a later generation has begun: its writer would have outlived it.
 - Numbers of a process start at 1 and have no gap: a gap is an event that somebody lost.
 - A key that needs more than `cap` steps of search is refused as undecided.
 - A self-reported event proves nothing about the disk; that is for others to match.
@@ -59,8 +60,8 @@ class TraceSpec(Protocol[S]):
 class Refusal:
     """The first event at which no interleaving survives; None: at the end of the trace.
 
-    `rule`: "numbers" (of a process's events), "interleaving" (none is a behaviour), "ending" (the
-    trace must not end here), "undecided".
+    `rule`: "numbers" (of a process's events), "lives" (its writer should be dead), "interleaving"
+    (none is a behaviour), "ending" (the trace must not end here), "undecided".
     """
 
     key: str
@@ -90,7 +91,7 @@ class Acceptance:
 
 def accept(spec: TraceSpec[S], events: Sequence[Event], *, cap: int = CAP) -> Acceptance:
     """Judge a trace; the order of `events` is only a hint, but for who has ended."""
-    events, context = told_apart(events)
+    events, context, ghosts = told_apart(events)
     by_key: dict[str, list[Event]] = {}
     for event in events:
         keys = spec.keys(event)
@@ -99,7 +100,7 @@ def accept(spec: TraceSpec[S], events: Sequence[Event], *, cap: int = CAP) -> Ac
         for key in keys:
             by_key.setdefault(key, []).append(event)
     known: Context = frozenset(context)
-    refusals, steps = list(_misnumbered(spec, events)), 0
+    refusals, steps = [*_misnumbered(spec, events), *_outlived(spec, ghosts)], 0
     for key, own in by_key.items():
         few = len(refusals) < MANY
         search = _Search(spec, own, spec.start(key, known), cap if few else cap // 10)
@@ -128,10 +129,19 @@ def _misnumbered(spec: TraceSpec[S], events: Iterable[Event]) -> Iterable[Refusa
             if event.sequence != expected:
                 twice = event.sequence < expected
                 reason = "this number was used before" if twice else "the event before it is lost"
-                keys = spec.keys(event)
-                key = keys[0] if keys else "context"
-                yield Refusal(key=key, event=event, reason=reason, rule="numbers")
+                yield Refusal(key=_key(spec, event), event=event, reason=reason, rule="numbers")
             expected = event.sequence + 1
+
+
+def _outlived(spec: TraceSpec[S], ghosts: Iterable[Event]) -> Iterable[Refusal]:
+    """What was said by processes of an earlier generation."""
+    for event in ghosts:
+        reason = "a later generation had begun"
+        yield Refusal(key=_key(spec, event), event=event, reason=reason, rule="lives")
+
+
+def _key(spec: TraceSpec[S], event: Event) -> str:
+    return next(iter(spec.keys(event)), "context")
 
 
 Node = tuple[tuple[int, ...], S]

@@ -8,17 +8,21 @@ read once, in its order, for what it tells of lives:
 - NAME.ended is said by the parent, when the dead one was reaped: `process` is its id, `status` its
   exit code, or minus the signal; "0" says that it had finished. Without `process` the writer's own
   id is meant;
+- a process may have several roles: NAME.ended is the end of NAME, and of every role in whose name
+  it has spoken;
 - events of a pool's worker carry `pool`, the id of its parent: they end together;
-- supervisor.started begins a generation: all processes of an earlier one are dead.
+- supervisor.started begins a generation: all processes of an earlier one are dead. One that speaks
+  all the same is a ghost: two generations must not work on the same mail.
 
-What comes out: the same events with an id of their own for each life, and the *context*: which
-lives have ended, and which of these before they had finished.
+What comes out: the same events with an id of their own for each life, the *context* (which lives
+have ended, and which of these before they had finished), and what ghosts have said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 #: Ids of later lives lie above those that the kernel gives out.
 LIFE = 1 << 32
@@ -53,11 +57,13 @@ class Lives:
     """The file as far as it was read."""
 
     current: dict[int, int] = field(default_factory=dict)
-    roles: dict[int, str] = field(default_factory=dict)
+    roles: dict[int, set[str]] = field(default_factory=dict)
     workers: dict[int, set[int]] = field(default_factory=dict)
     dead: set[int] = field(default_factory=set)
     begun: set[int] = field(default_factory=set)
     context: set[tuple[str, int]] = field(default_factory=set)
+    former: set[int] = field(default_factory=set)
+    ghosts: list[Event] = field(default_factory=list)
 
     def take(self, event: Event) -> Event:
         """The next event, with its writer's own id."""
@@ -68,13 +74,16 @@ class Lives:
             finished = event.fields.get("status") == "0"
             process = event.fields.get("process", "")
             dead = self._life(int(process), begins=False) if process.isdigit() else life
-            self._ends(event.role, dead, finished=finished)
+            self._ends({event.role, *self.roles.get(dead, ())}, dead, finished=finished)
         elif event.role != "supervisor":
-            self.roles[life] = event.role
+            self.roles.setdefault(life, set()).add(event.role)
         pool = event.fields.get("pool", "")
         if pool.isdigit():
             self.workers.setdefault(self._life(int(pool), begins=False), set()).add(life)
-        return replace(event, pid=life) if life != event.pid else event
+        taken = replace(event, pid=life) if life != event.pid else event
+        if life in self.former:
+            self.ghosts.append(taken)
+        return taken
 
     def _life(self, pid: int, *, begins: bool) -> int:
         life = self.current.setdefault(pid, pid)
@@ -84,21 +93,32 @@ class Lives:
             self.begun.add(life)
         return life
 
-    def _ends(self, role: str, life: int, *, finished: bool) -> None:
+    def _ends(self, roles: Iterable[str], life: int, *, finished: bool) -> None:
         self.dead.add(life)
-        self.context |= {(f"{role}.ended", life), (f"{role}.ended", 0)}
-        if not finished:
-            self.context |= {(f"{role}.died", life), (f"{role}.died", 0)}
+        how = ("ended",) if finished else ("ended", "died")
+        for role in roles:
+            self.context |= {(f"{role}.{each}", whose) for each in how for whose in (life, 0)}
         for worker in self.workers.pop(life, set()) - self.dead:
-            self._ends(role, worker, finished=finished)
+            self._ends({*roles, *self.roles.get(worker, ())}, worker, finished=finished)
 
     def _generation_ends(self) -> None:
-        for life, role in self.roles.items():
+        for life, roles in self.roles.items():
             if life not in self.dead:
-                self._ends(role, life, finished=False)
+                self._ends(roles, life, finished=False)
+                self.former.add(life)
 
 
-def told_apart(events: Iterable[Event]) -> tuple[list[Event], set[tuple[str, int]]]:
-    """The events, each with the id of its writer's life, and what is known of processes."""
+class Told(NamedTuple):
+    """The events, each with the id of its writer's life; what is known of processes; and those
+    events whose writers should have been dead.
+    """
+
+    events: list[Event]
+    context: set[tuple[str, int]]
+    ghosts: list[Event]
+
+
+def told_apart(events: Iterable[Event]) -> Told:
+    """Who wrote which event."""
     lives = Lives()
-    return [lives.take(event) for event in events], lives.context
+    return Told([lives.take(event) for event in events], lives.context, lives.ghosts)

@@ -43,7 +43,7 @@ def matrix(wanted: str | None, only: tuple[str, ...], machine: bool, only_list: 
             _list(chosen)
             return
         name, architecture = _target(wanted or "")
-        rows = load(name)
+        rows = load(name, architecture)
         among = [each for each in rows if not only or each.partition(".")[0] in only]
         match([each.key for each in chosen], among)
     except (ExpectationError, ValueError) as error:

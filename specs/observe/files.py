@@ -51,6 +51,8 @@ def walk(places: Iterable[Path]) -> tuple[File, ...]:
     """
     found: dict[str, File] = {}
     for place in places:
+        with suppress(OSError):
+            found[os.path.normpath(place)] = _file(str(place))
         for directory, folders, files in os.walk(place):
             for name in (".", *folders, *files):
                 path = os.path.normpath(f"{directory}/{name}")

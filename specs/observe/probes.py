@@ -352,7 +352,17 @@ def _call(name: str, *arguments: int) -> Attempt:
 def _reach(name: str, *arguments: int) -> Attempt:
     """With arguments that can't do: done if they, and not permission, were the matter."""
     padded = [*arguments, *([0] * (6 - len(arguments)))]
-    return lambda victim, _aims: _judged(victim.call(name, *padded), _ARGUMENT)
+
+    def attempt(victim: Seized, _aims: Aims) -> Outcome:
+        result = victim.call(name, *padded)
+        if result >= 0 and name in _MAKES_A_DESCRIPTOR:
+            victim.call("close", result)
+        return _judged(result, _ARGUMENT)
+
+    return attempt
+
+
+_MAKES_A_DESCRIPTOR: Final = ("io_uring_setup", "bpf", "userfaultfd")
 
 
 def _become_dumpable(victim: Seized, _aims: Aims) -> Outcome:

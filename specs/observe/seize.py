@@ -89,8 +89,18 @@ def _ptrace(request: int, pid: int, data: object = None) -> None:
 _POINTERS = (ctypes.c_void_p, ctypes.c_void_p)
 
 
+def _has_ended(pid: int) -> bool:
+    """Whether it is a zombie, or less."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
 class Seized:
-    """`with Seized(pid) as victim`: from one thread only.  Raises Unavailable, Gone."""
+    """`with Seized(pid) as victim`: from one thread only.  patience_s: how long a call may block.
+    Raises Unavailable, Gone.
+    """
 
     def __init__(self, pid: int, patience_s: float = PATIENCE_S) -> None:
         self.pid = pid
@@ -106,6 +116,8 @@ class Seized:
         try:
             _ptrace(_SEIZE, self.pid, _TRACESYSGOOD)
         except OSError as error:
+            if _has_ended(self.pid):
+                raise Gone("it has ended, and nobody has taken note yet") from None
             raise Unavailable(f"ptrace: {error.strerror}") from None
         try:
             _ptrace(_INTERRUPT, self.pid)
@@ -137,12 +149,12 @@ class Seized:
         finally:
             os.close(self._memory)
 
-    def _wait_until_stopped(self, patience_s: float | None = None) -> int:
+    def _wait_until_stopped(self, patience_s: float = PATIENCE_S) -> int:
         """The next stop: `_SYSCALL_STOP`, or what is not a signal's delivery.  Raises Gone,
         TimeoutError.
         """
         while True:
-            status = self._wait(self._patience_s if patience_s is None else patience_s)
+            status = self._wait(patience_s)
             if not os.WIFSTOPPED(status):
                 raise Gone(f"it ended with {os.waitstatus_to_exitcode(status)}")
             number, event = os.WSTOPSIG(status), status >> 16
@@ -177,7 +189,7 @@ class Seized:
         self._set(registers)
         self._run(to_system_call=True)  # at its beginning
         try:
-            self._run(to_system_call=True)  # at its end
+            self._run(to_system_call=True, patience_s=self._patience_s)  # at its end
         except TimeoutError:
             _ptrace(_INTERRUPT, self.pid)
             while self._wait_until_stopped() != _SYSCALL_STOP:
@@ -196,15 +208,15 @@ class Seized:
         if not int(status.partition("\nSigPnd:")[2].split()[0], 16) >> (signal.SIGSYS - 1) & 1:
             return result
         _ptrace(_SYSCALL, self.pid)
-        stopped = self._wait(self._patience_s)
+        stopped = self._wait(PATIENCE_S)
         if not os.WIFSTOPPED(stopped):
             raise Gone("a filter killed it")
         return -errno.EPERM
 
-    def _run(self, *, to_system_call: bool) -> None:
+    def _run(self, *, to_system_call: bool, patience_s: float = PATIENCE_S) -> None:
         """To the next beginning or end of a system call, or to the next stop that is neither."""
         _ptrace(_SYSCALL, self.pid)
-        while (self._wait_until_stopped() == _SYSCALL_STOP) != to_system_call:
+        while (self._wait_until_stopped(patience_s) == _SYSCALL_STOP) != to_system_call:
             _ptrace(_SYSCALL, self.pid)
 
     def _park(self) -> None:

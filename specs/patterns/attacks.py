@@ -7,22 +7,37 @@ EACCES or EPERM, too, so it names all who may have said it, those in force only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from specs.observe.probes import Outcome
+from specs.observe.unavailable import Unavailable
+from specs.patterns.manifest import Manifest
 
 SECCOMP: Final = "seccomp"
 
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """name: what the attacker wants, in words.  part: whom he has seized.  probe: his attempt."""
+    """name: what the attacker wants, in words.  job: of the process that he has seized
+    (`Manifest.victims`).  probe: his attempt.
+    """
 
     name: str
-    part: str
+    job: str
     probe: str
+
+    def victim(self, manifest: Manifest) -> str:
+        """The name of the process that does that job.  Raises Unavailable."""
+        try:
+            return manifest.victims[self.job]
+        except KeyError:
+            raise Unavailable(f"the manifest does not say who is the {self.job}") from None
+
+    def of(self, tried: Mapping[tuple[str, str], Outcome], manifest: Manifest) -> Outcome:
+        """What became of it; "none" if nobody tried it.  Raises Unavailable."""
+        return tried.get((self.victim(manifest), self.probe), Outcome("none"))
 
     @property
     def bare(self) -> bool:
@@ -32,7 +47,9 @@ class Attack:
         return self.probe in ("open_passwd", "read_other", "connect", "execute")
 
 
-_WORKER, _SENDER, _WRITER = "smtpd worker", "remote worker", "enqueue"
+#: Who is seized: a client's session, who sends mail on, who writes the queue.
+VICTIMS: Final = ("session", "sender", "writer")
+_WORKER, _SENDER, _WRITER = VICTIMS
 ATTACKS: Final = (
     Attack("a session reads another's queued mail", _WORKER, "open_message"),
     Attack("a session reads a mailbox", _WORKER, "open_delivered"),

@@ -4,11 +4,16 @@ The load makes every kind of process live and busy at once: SMTP sessions held a
 message for each local user, one to a next hop that never says a word (so that a worker waits and
 a message stays in the queue), one to a next hop that refuses it (so that a report is made), and
 a recipient whom nobody knows.  It is the same for every target and says nothing but SMTP.
+
+Who lives for one delivery only (`Compartment.fleeting`) is caught in it: a large message is sent,
+and the process that delivers it is stopped (SIGSTOP) until it was looked at.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from specs.mailboxes import stored
 from specs.observe.process import look_around
 from specs.observe.rest import await_rest
 from specs.observe.waiting import LOOK_S, within
@@ -38,6 +44,10 @@ from specs.patterns.world import (
 DOMAIN: Final = "judged.test"
 HOSTNAME: Final = "mx.judged.test"
 USERS: Final = ("ada", "bob")
+#: Of a message whose delivery takes long enough to be seen; how often that is tried, for how long.
+LARGE_LINES: Final = 100_000
+TRIES: Final = 5
+CATCH_S: Final = 3.0
 
 Maker = Callable[[], Target]
 
@@ -53,6 +63,8 @@ class Running:
     maker: Maker
     manifest: Manifest
     held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    #: Processes that are stopped, by name.
+    caught: dict[str, Named] = field(default_factory=dict)
 
     @property
     def directory(self) -> Path:
@@ -64,6 +76,7 @@ class Running:
     def load(self) -> None:
         """Return when every kind of process lives, or none comes any more.  Raises TargetError."""
         self.held.close()
+        self.release()
         with _as_target_error("under load"):
             for until in ("EHLO", "RCPT", "DATA"):
                 self._hold(until)
@@ -74,6 +87,7 @@ class Running:
             self._accepted(f"somebody@{REFUSING}", first)
             self.world.send(self.target.address, f"nobody.knows@{self.site.domain}", first)
         parts = {part for each in self.manifest.compartments for part in each.parts}
+        parts -= self._fleeting()
         within(PATIENCE_S / 2, lambda: parts <= {each.name for each in self.target.processes()})
         within(PATIENCE_S / 2, lambda: bool(self.target.queued()))
         await_rest(each.pid for each in self.target.processes())
@@ -93,8 +107,8 @@ class Running:
                 break
         return client
 
-    def _accepted(self, recipient: str, sender: str = "", token: str = "") -> None:
-        code, text = self.world.send(self.target.address, recipient, sender, token)
+    def _accepted(self, recipient: str, sender: str = "", token: str = "", lines: int = 1) -> None:
+        code, text = self.world.send(self.target.address, recipient, sender, token, lines)
         if code != 250:
             raise Unanswered(f"mail to {recipient} is answered {code} {text}")
 
@@ -107,20 +121,54 @@ class Running:
         if not within(PATIENCE_S, lambda: _holds(mailbox, token.encode())):
             raise TargetError(f"mail to {address} does not arrive")
 
+    # -- those that live for a moment -------------------------------------------------------------
+
+    def _fleeting(self) -> set[str]:
+        return {part for each in self.manifest.compartments for part in each.fleeting}
+
+    def _catch(self, name: str) -> Named:
+        """A process of that name that has become its recipient, and is stopped."""
+        there = self.caught.get(name)
+        if there is not None and there in self.target.processes():
+            return there
+        address = f"{self.site.users[0]}@{self.site.domain}"
+        for _ in range(TRIES):
+            with _as_target_error("a large message"):
+                self._accepted(address, token=self.world.token(), lines=LARGE_LINES)
+            deadline = time.monotonic() + CATCH_S
+            while time.monotonic() < deadline:
+                for each in self.target.processes():
+                    found = each.name == name and each.detail and _stop(each.pid)
+                    if found and each in self.target.processes():
+                        self.caught[name] = each
+                        return each
+        raise TargetError(f"no process {name} was caught")
+
+    def release(self) -> None:
+        """Let those go on who were stopped."""
+        for each in self.caught.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each.pid, signal.SIGCONT)
+        self.caught.clear()
+
     # -- what experiments use ---------------------------------------------------------------------
 
     def process(self, name: str) -> Named:
         """See `Bench`."""
+        if name in self._fleeting():
+            return self._catch(name)
         for _ in range(2):
             for each in self.target.processes():
                 if each.name == name:
                     await_rest([each.pid])
-                    return each
+                    if each in self.target.processes():  # it may have been about to end
+                        return each
             self.load()
         raise TargetError(f"no process {name}, even under load")
 
     def settle(self) -> None:
         """See `Bench`.  A target that is dead, or does not come back, is started anew."""
+        self.release()
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             with contextlib.suppress(TargetError):
@@ -137,8 +185,13 @@ class Running:
 
     def instant(self, label: str) -> Instant:
         """One look around."""
+        for name in sorted(self._fleeting()):
+            with contextlib.suppress(TargetError):
+                self._catch(name)
         who = [(each.pid, each.name, each.detail) for each in self.target.processes()]
-        return Instant(label=label, processes=look_around(who))
+        seen = Instant(label=label, processes=look_around(who))
+        self.release()
+        return seen
 
 
 @contextlib.contextmanager
@@ -177,7 +230,15 @@ def _as_target_error(when: str) -> Iterator[None]:
         raise TargetError(f"{when}: {error}") from None
 
 
+def _stop(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGSTOP)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def _holds(mailbox: Path, token: bytes) -> bool:
     with contextlib.suppress(OSError):
-        return any(token in each.read_bytes() for each in mailbox.iterdir())
+        return any(token in each.octets for each in stored(mailbox))
     return False

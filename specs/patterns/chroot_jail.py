@@ -101,6 +101,8 @@ def nothing_open_leads_outside(observation: Observation) -> tuple[str, ...]:
 
 
 def _outside(process: Process, _compartment: Compartment) -> Iterator[str]:
+    if process.root == MACHINE:
+        yield "it sees the machine's root, so nothing is outside"
     if not below(process.cwd, process.root):
         yield f"it works in {process.cwd}, outside of {process.root}"
     for each in process.descriptors:
@@ -130,7 +132,9 @@ def no_jail_has_a_reason(observation: Observation) -> tuple[str, ...]:
 def _unfounded(row: Compartment) -> Iterator[str]:
     if not row.reason:
         yield "no reason is given"
-    if row.jail == "none" and row.changes:
+    if row.jail == "none" and row.user == 0:
+        yield "it is root's, and may change everything"
+    elif row.jail == "none" and row.changes:
         yield f"it may change {', '.join(row.changes)}"
 
 

@@ -75,6 +75,12 @@ class Bench(Protocol):
         """A place of its own for this experiment, which others can't enter."""
         ...
 
+    def load(self) -> None:
+        """Return when every kind of process lives, and clients' sessions are held at several
+        points.  Raises TargetError.
+        """
+        ...
+
     def process(self, name: str) -> Named:
         """A living process of that name; the load makes one if there is none.  Raises
         TargetError after a while.

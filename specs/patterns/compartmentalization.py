@@ -70,7 +70,8 @@ def each_is_its_own_user(observation: Observation) -> tuple[str, ...]:
     for _, process in observation.sightings():
         row = compartment_of(observation.manifest, process.name)
         if row is not None:
-            whose = f"{row.name} of {process.detail}" if row.per_user else row.name
+            theirs = row.per_user or process.name in row.becomes
+            whose = f"{row.name} of {process.detail}" if theirs else row.name
             owners[process.uids[0]].add(whose)
     shared = (
         f"user {uid} is shared by {', '.join(sorted(names))}"
@@ -82,7 +83,8 @@ def each_is_its_own_user(observation: Observation) -> tuple[str, ...]:
 
 def _user(observation: Observation, process: Process, compartment: Compartment) -> Iterator[str]:
     recipients = observation.manifest.recipients
-    expected = recipients.get(process.detail) if compartment.per_user else compartment.user
+    theirs = compartment.per_user or process.name in compartment.becomes
+    expected = recipients.get(process.detail) if theirs else compartment.user
     if expected is None:
         yield "it is the process of no recipient that the manifest knows"
     elif set(process.uids) != {expected}:
@@ -221,14 +223,19 @@ def namespaces_are_its_own(observation: Observation) -> tuple[str, ...]:
 
 def no_network_but_by_need(observation: Observation) -> tuple[str, ...]:
     """A network of its own, which is empty, for whoever is not to have the machine's; and no
-    attempt to reach the machine's succeeds.
+    attempt to reach the machine's succeeds.  Who hears strangers may have it; nobody else needs it,
+    whatever its row says.
     """
     free = confined(observation.manifest)
     return (
-        *_own(observation, "net", lambda row: free(row) and not row.network),
-        *attempts(observation, ON_NETWORK, may=lambda row, *_: row.network),
+        *_own(observation, "net", lambda row: free(row) and not _needs_network(row)),
+        *attempts(observation, ON_NETWORK, may=lambda row, *_: _needs_network(row)),
         *attempts(observation, ON_PORTS, may=never),
     )
+
+
+def _needs_network(row: Compartment) -> bool:
+    return row.network and row.hears
 
 
 def _own(

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from specs.mailboxes import stored
 from specs.observe.waiting import LOOK_S, within
 from specs.patterns.claims import Bench
 from specs.patterns.world import Unanswered, session
@@ -136,8 +137,8 @@ def _round(bench: Bench, clients: _Clients, number: int, kill_after: int) -> int
 
 def _kill(bench: Bench) -> int:
     """Stopped first, so that none can react to another's end; then killed."""
-    privileged = bench.manifest.privileged
-    pids = [each.pid for each in bench.target.processes() if each.name not in privileged]
+    starter = bench.manifest.starter
+    pids = [each.pid for each in bench.target.processes() if each.name != starter]
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
@@ -154,10 +155,10 @@ def _found(mailbox: Path) -> tuple[Counter[str], list[str]]:
     """Whole messages by token, and what is wrong with the others."""
     whole: Counter[str] = Counter()
     torn = []
-    for file in mailbox.iterdir():
-        token, wrong = judge(file.read_bytes())
+    for each in stored(mailbox):
+        token, wrong = judge(each.octets)
         if wrong:
-            torn.append(f"{file.name}: {token} is {wrong}")
+            torn.append(f"{each.name}: {token} is {wrong}")
         elif token:
             whole[token] += 1
     return whole, torn

@@ -17,7 +17,7 @@ How that is done is in `layers`; the attacks, and who answers what, are in `atta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from specs.observe.probes import Outcome
 from specs.patterns.attacks import ATTACKS, Attack, layer_of
@@ -36,7 +36,7 @@ def every_attack_fails(observation: Observation) -> tuple[str, ...]:
     """With all layers on."""
     if not observation.probes:
         raise Unavailable("no process was seized")
-    return tuple(_successes(observation.probes, observation.manifest.layers, "with all layers"))
+    return tuple(_successes(observation.manifest, observation.probes, "with all layers"))
 
 
 def any_layer_may_go(observation: Observation) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ def any_layer_may_go(observation: Observation) -> tuple[str, ...]:
         + tuple(
             text
             for layer, run in runs.items()
-            for text in _successes(run.tried, run.layers, f"without {layer}")
+            for text in _successes(observation.manifest, run.tried, f"without {layer}")
         )
         if layers
         else ("there are no layers",)
@@ -57,12 +57,14 @@ def any_layer_may_go(observation: Observation) -> tuple[str, ...]:
 
 
 def _successes(
-    tried: Mapping[tuple[str, str], Outcome], layers: tuple[str, ...], when: str
+    manifest: Manifest, tried: Mapping[tuple[str, str], Outcome], when: str
 ) -> Iterator[str]:
     for attack in ATTACKS:
-        outcome = tried.get((attack.part, attack.probe), Outcome("none"))
+        outcome = attack.of(tried, manifest)
         if outcome.done:
             yield f"{when}: {attack.name} ({attack.probe} succeeds: {outcome.detail})"
+        elif attack.victim(manifest) in manifest.privileged:
+            yield f"{when}: {attack.name}: {attack.victim(manifest)} is root"
         elif outcome.result in UNTRIED:
             yield f"{when}: {attack.name}: nobody tried it"
         elif outcome.result == "killed":
@@ -71,21 +73,24 @@ def _successes(
 
 def attacks_are_real(observation: Observation) -> tuple[str, ...]:
     """With no layer left, what every user of a bare system could do is done."""
-    peeled = observation.result("layers", Layers).peeled
-    if not peeled or peeled[-1].layers:
+    found, manifest = observation.result("layers", Layers), observation.manifest
+    whole = Run(layers=manifest.layers, tried=observation.probes)
+    bare = [each for each in (whole, *found.runs.values(), *found.peeled) if not each.layers]
+    if not bare:
         return ("no run was without any layer",)
-    tried = peeled[-1].tried
+    tried = bare[-1].tried
     return tuple(
         f"with no layer: {attack.name}: {attack.probe} is answered {outcome.result}"
         for attack in ATTACKS
-        if attack.bare
-        and not (outcome := tried.get((attack.part, attack.probe), Outcome("none"))).done
+        if attack.bare and not (outcome := attack.of(tried, manifest)).done
     )
 
 
 def a_layer_that_goes_is_gone(observation: Observation) -> tuple[str, ...]:
     """Otherwise a run without it proves nothing."""
     runs = observation.result("layers", Layers).runs
+    if not runs:
+        return ("there are no layers",)
     return tuple(f"without {layer}: {e}" for layer, run in runs.items() for e in run.still_there)
 
 
@@ -112,26 +117,27 @@ def table(observation: Observation) -> tuple[tuple[str, ...], ...]:
     """Attack, then for the whole and without each layer: the error, and which layer gave it; at
     last, how many layers had to go before it succeeded.  The first row is the head.
     """
-    found = observation.result("layers", Layers)
-    whole = Run(layers=observation.manifest.layers, tried=observation.probes)
+    found, manifest = observation.result("layers", Layers), observation.manifest
+    whole = Run(layers=manifest.layers, tried=observation.probes)
     columns = {"with all": whole}
     columns |= {f"without {layer}": run for layer, run in found.runs.items()}
     return (("attack", *columns, "succeeds"), *(
-        (attack.name, *(_cell(attack, run) for run in columns.values()), _depth(attack, found))
+        (attack.name, *(_cell(attack, run, manifest) for run in columns.values()),
+         _depth(attack, (whole, *found.runs.values(), *found.peeled), manifest))
         for attack in ATTACKS
     ))  # fmt: skip
 
 
-def _cell(attack: Attack, run: Run) -> str:
-    outcome = run.tried.get((attack.part, attack.probe), Outcome("none"))
+def _cell(attack: Attack, run: Run, manifest: Manifest) -> str:
+    outcome = attack.of(run.tried, manifest)
     if outcome.done or outcome.result in UNTRIED:
         return outcome.result
     return f"{outcome.result} ({layer_of(attack.probe, outcome, run.layers)})"
 
 
-def _depth(attack: Attack, found: Layers) -> str:
-    for run in found.peeled:
-        if run.tried.get((attack.part, attack.probe), Outcome("none")).done:
+def _depth(attack: Attack, runs: Iterable[Run], manifest: Manifest) -> str:
+    for run in sorted(runs, key=lambda each: -len(each.layers)):
+        if attack.of(run.tried, manifest).done:
             return f"with {', '.join(run.layers) or 'no layer'} left"
     return "never"
 

@@ -48,13 +48,11 @@ TOGETHER = 2
 
 def faces(observation: Observation) -> frozenset[str]:
     """The compartments that hear the network: by their row, or seen with a connection.  Not the
-    privileged, whose fall is counted by itself.
+    one that starts the others, whose fall is counted by itself.
     """
     manifest = observation.manifest
     free = confined(manifest)
-    said = {
-        row.name for row in manifest.compartments if free(row) and (row.network or row.listener)
-    }
+    said = {row.name for row in manifest.compartments if free(row) and row.hears}
     seen = {
         row.name
         for _, process in observation.sightings()
@@ -243,9 +241,9 @@ def _held(observation: Observation) -> Iterator[tuple[str, str]]:
 
 
 def _commanding(observation: Observation) -> Iterator[tuple[str, str]]:
-    confined_row, peers = confined(observation.manifest), _peers(observation)
+    privileged, peers = {*observation.manifest.privileged}, _peers(observation)
     for row in observation.manifest.compartments:
-        if not confined_row(row):
+        if privileged & {*row.parts}:
             yield row.name, "it may become any user"
             for each in peers.get(row.name, ()):
                 yield each, f"it tells {row.name} what to start"

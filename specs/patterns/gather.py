@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from specs.observe.files import locks, walk
 from specs.observe.probes import PROBES, Aims, Outcome, attempt
@@ -23,6 +24,8 @@ from specs.patterns.target import Named, TargetError
 __all__ = ["Running", "aims", "gather", "running"]
 
 Tell = Callable[[str], None]
+#: How often somebody is sought to be seized.
+TRIES: Final = 2
 
 
 def _quietly(_text: str) -> None:
@@ -87,12 +90,16 @@ def _probes(bench: Running, tell: Tell) -> dict[tuple[str, str], Outcome]:
     for part, harmless in _order(bench.manifest):
         tell(f"seized: {part}")
         chosen = [each for each in PROBES if not (harmless and each.harmful)]
-        try:
-            victim = bench.process(part)
-            outcomes = attempt(victim.pid, aims(bench, victim), chosen)
-        except (Gone, TargetError):
-            continue  # claims say what they miss
-        found |= {(part, name): outcome for name, outcome in outcomes.items()}
+        for _ in range(TRIES):
+            try:
+                victim = bench.process(part)
+                outcomes = attempt(victim.pid, aims(bench, victim), chosen)
+            except (Gone, TargetError) as error:
+                tell(f"not seized: {part}: {error}")  # claims say what they miss
+                bench.settle()  # who was seized before may have been what this one rests on
+                continue
+            found |= {(part, name): outcome for name, outcome in outcomes.items()}
+            break
     return found
 
 
@@ -117,7 +124,7 @@ def aims(bench: Running, victim: Named) -> Aims:
     others = [each for each in bench.site.users if each != victim.detail]
     mailbox = bench.target.mailboxes()[f"{others[0]}@{bench.site.domain}"]
     places["mailbox"] = str(mailbox)
-    delivered = sorted(mailbox.iterdir()) if mailbox.is_dir() else []
+    delivered = sorted(mailbox.iterdir()) if mailbox.is_dir() else [mailbox]
     if delivered:
         places["delivered"] = str(delivered[0])
     return Aims(

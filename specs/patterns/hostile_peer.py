@@ -17,7 +17,7 @@ sender, started anew), its descriptors and its memory as before, a line in the l
 ended, and a new mail delivered.
 
 Not attacked: whoever may hear nothing at all of a stranger (listening sockets are the clients'
-business), and nobody is attacked by privileged processes, against which there is no defence.
+business), and nobody is attacked by who starts all others, against whom there is no defence.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
@@ -41,6 +40,8 @@ from specs.patterns.target import TargetError
 
 #: How long a refusal may take to be seen, in seconds.
 PATIENCE_S: Final = 2.0
+#: How often a channel is sought.
+TRIES: Final = 3
 
 Frames = Mapping[str, tuple[bytes, int]]
 
@@ -109,7 +110,8 @@ def siege(bench: Bench, only: Iterable[Row] = ()) -> Siege:
 
 
 def _everybody(bench: Bench) -> tuple[Process, ...]:
-    """All processes, those included that start on first use."""
+    """All processes, those included that start on first use, or live as long as a session."""
+    bench.load()
     for name in (part for each in bench.manifest.compartments for part in each.parts):
         with contextlib.suppress(TargetError):
             bench.process(name)
@@ -117,11 +119,12 @@ def _everybody(bench: Bench) -> tuple[Process, ...]:
 
 
 def _find(bench: Bench, direction: tuple[str, str]) -> Line | None:
-    """Such a channel, now; what starts on first use is started by the load."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        for name in direction:
-            with contextlib.suppress(TargetError):
+    """Such a channel, now; what starts on first use, or for one message, is started by the load."""
+    for attempt in range(TRIES):
+        with contextlib.suppress(TargetError):
+            if attempt:
+                bench.load()
+            for name in direction:
                 bench.process(name)
         for line in lines(_around(bench)):
             if line.direction == direction:
@@ -160,7 +163,7 @@ def _frame(bench: Bench, line: Line, kind: str, frames: Frames) -> tuple[bytes, 
 
 def _mended(bench: Bench, seized: Process) -> str:
     """End the seized process; "" if a new mail is delivered then, else why not."""
-    before = _privileged(bench)
+    before = _starter(bench)
     if _again(seized) is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(seized.pid, signal.SIGKILL)
@@ -168,12 +171,12 @@ def _mended(bench: Bench, seized: Process) -> str:
         bench.settle()
     except TargetError as error:
         return str(error)
-    same = not before or bool(before & _privileged(bench))
+    same = not before or bool(before & _starter(bench))
     return "" if same else "the whole system had to be started anew"
 
 
-def _privileged(bench: Bench) -> set[int]:
-    return {e.pid for e in bench.target.processes() if e.name in bench.manifest.privileged}
+def _starter(bench: Bench) -> set[int]:
+    return {e.pid for e in bench.target.processes() if e.name == bench.manifest.starter}
 
 
 # -- what came of it ------------------------------------------------------------------------------

@@ -142,16 +142,19 @@ def _peel(bench: Bench) -> Iterator[Run]:
 
 
 def _attack(bench: Bench) -> dict[tuple[str, str], Outcome]:
-    """All attacks; a process of each name is seized once."""
+    """All attacks; a process of each name is seized once.  What would change one that is root's
+    would change the machine.
+    """
     if not isinstance(bench, Running):
         raise Unavailable("nothing to aim at")
     by_part: dict[str, list[str]] = defaultdict(list)
     for each in ATTACKS:
-        by_part[each.part].append(each.probe)
+        by_part[each.victim(bench.manifest)].append(each.probe)
     found: dict[tuple[str, str], Outcome] = {}
     for part, names in by_part.items():
         victim = bench.process(part)
-        chosen = [probe for probe in PROBES if probe.name in names]
+        spared = part in bench.manifest.privileged
+        chosen = [e for e in PROBES if e.name in names and not (spared and e.harmful)]
         try:
             outcomes = attempt(victim.pid, aims(bench, victim), chosen)
         except Gone:
@@ -164,7 +167,7 @@ def _landlock(bench: Bench) -> dict[str, Outcome]:
     found = {}
     for row in bench.manifest.compartments:
         for part in row.parts:
-            if part in bench.manifest.privileged:
+            if part == bench.manifest.starter:
                 continue
             try:
                 pid = bench.process(part).pid

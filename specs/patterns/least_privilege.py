@@ -40,18 +40,21 @@ CORE = "Max core file size"
 
 
 def only_the_spawner_is_root(observation: Observation) -> tuple[str, ...]:
-    """Any of the four ids of users and groups, or a supplementary group, being 0 is root; and who
-    may be root is seen being it: else the list would be too long.
+    """Any of the four ids of users and groups, or a supplementary group, being 0 is root.  Who is
+    listed as root is seen being it: else the list would be too long.  And the list has one name,
+    however good the others' reasons are.
     """
     roots = {each.name for _, each in observation.sightings() if _is_root(each)}
-    allowed = set(observation.manifest.privileged)
-    strangers = {
+    manifest = observation.manifest
+    others = {
         (each.pid, each.name): f"{who(each)}, {instant.label}: it is root"
         for instant, each in observation.sightings()
-        if _is_root(each) and each.name not in allowed
+        if _is_root(each) and each.name != manifest.starter
     }
-    idle = (f"{name}: listed as root, but is not" for name in sorted(allowed - roots))
-    return (*strangers.values(), *idle)
+    idle = (
+        f"{name}: listed as root, but is not" for name in sorted({*manifest.privileged} - roots)
+    )
+    return (*others.values(), *idle)
 
 
 def _is_root(process: Process) -> bool:

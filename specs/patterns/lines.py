@@ -72,9 +72,9 @@ def plan(manifest: Manifest, processes: Iterable[Process]) -> list[Row]:
     for name in sorted({sender for (sender, _), _ in rows}):
         if _is_exposed(manifest, name):
             rows += _all_kinds([row for row in rows if row[0][0] == name])
-    above = {sender for (sender, receiver), _ in rows if receiver in manifest.privileged}
+    above = {sender for (sender, receiver), _ in rows if receiver == manifest.starter}
     return _in_turn([row for row in rows if row[0][0] not in above]) + _few(
-        [row for row in rows if row[0][0] in above], manifest.privileged
+        [row for row in rows if row[0][0] in above], manifest.starter
     )
 
 
@@ -88,20 +88,20 @@ def _in_turn(rows: list[Row]) -> list[Row]:
     return [row for _, row in sorted(numbered, key=lambda each: each[0])]
 
 
-def _few(rows: list[Row], privileged: tuple[str, ...]) -> list[Row]:
-    return sorted(rows, key=lambda row: row[0][1] not in privileged)[:_FEW]
+def _few(rows: list[Row], starter: str) -> list[Row]:
+    return sorted(rows, key=lambda row: row[0][1] != starter)[:_FEW]
 
 
 def directions(manifest: Manifest, processes: Iterable[Process]) -> set[tuple[str, str]]:
-    """(sender, receiver) of all channels that there are, but from privileged processes."""
+    """(sender, receiver) of all channels that there are, but from who starts the others."""
     found = {line.direction for line in lines(processes)}
-    return {(s, r) for s, r in found if s not in manifest.privileged}
+    return {(s, r) for s, r in found if s != manifest.starter}
 
 
 def _is_exposed(manifest: Manifest, name: str) -> bool:
     """Whether it is the part of a compartment that hears the network."""
     compartment = manifest.of(name)
-    return name == compartment.parts[-1] and (compartment.listener or compartment.network)
+    return name == compartment.parts[-1] and compartment.hears
 
 
 def _all_kinds(rows: list[Row]) -> list[Row]:

@@ -51,8 +51,10 @@ class Compartment:
 
     name: "spawner", "supervisor", or the row's.  parts: the names of its processes (a pool:
     "smtpd", "smtpd template", "smtpd worker"; else its own name only).  user: uid and gid of all
-    its processes; None: the recipient's, one of `Manifest.recipients`.  capabilities: bits that it
-    may have.  jail: what kind of root; root: its path seen from outside, "" if it is the
+    its processes; None: the recipient's, one of `Manifest.recipients`.  becomes: those of its parts
+    that are the recipient's, whoever the others belong to.  fleeting: those that live for a moment,
+    as long as one delivery takes.  capabilities: bits that it may have.
+    jail: what kind of root; root: its path seen from outside, "" if it is the
     recipient's home.  reads, changes: paths seen from outside.  network: keeps the machine's.
     listener: takes connections from the network.  faces: what it is exposed to ("network",
     "smtp", "dns", "mail").  roles: whose code it runs.  descriptors: part -> allow-list.
@@ -62,6 +64,8 @@ class Compartment:
     name: str
     parts: tuple[str, ...]
     user: int | None
+    becomes: tuple[str, ...] = ()
+    fleeting: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     capabilities: int = 0
     jail: Literal["empty", "spool", "home", "none"] = "empty"
@@ -76,6 +80,11 @@ class Compartment:
     faces: tuple[str, ...] = ()
     descriptors: Mapping[str, tuple[Allowed, ...]] = field(default_factory=dict)
     reason: str = ""
+
+    @property
+    def hears(self) -> bool:
+        """Whether strangers can talk to it: that it may use the network is another matter."""
+        return self.listener or "network" in self.faces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +143,13 @@ class Budget:
 class Manifest:
     """The whole promise.
 
-    layers: the guards in force, in their order, by the names of the architecture.  recipients:
-    user name -> uid.  privileged: names of the processes that may have user 0.  directories,
-    talks, markers, assets, budgets (by compartment) as above.  rooms: banned call -> the modules
-    in which it may stand.  facts: whatever else a claim of this target needs, as plain data.
+    layers: the guards in force, in their order, by the names of the architecture. recipients: user
+    name -> uid. starter: the process that makes all others: it must have privileges, and what is
+    claimed of those that work on mail is not claimed of it. privileged: names of the processes
+    that have user 0, the starter among them. victims: whom an attacker seizes (`attacks`) -> the
+    process that does that job here; one process may do several. talks, markers, assets, budgets
+    (by compartment) as above. rooms: banned call -> the modules in which it may stand. facts:
+    whatever else a claim of this target needs, as plain data.
     """
 
     architecture: str
@@ -145,7 +157,9 @@ class Manifest:
     compartments: tuple[Compartment, ...]
     talks: tuple[Talk, ...] = ()
     recipients: Mapping[str, int] = field(default_factory=dict)
+    starter: str = "spawner"
     privileged: tuple[str, ...] = ("spawner",)
+    victims: Mapping[str, str] = field(default_factory=dict)
     owned: tuple[Owned, ...] = ()
     assets: tuple[Asset, ...] = ()
     markers: tuple[Marker, ...] = ()

@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from specs.mailboxes import stored
 from specs.observe.process import look
 from specs.observe.waiting import within
 from specs.patterns.claims import Bench, Claim, Experiment
 from specs.patterns.observation import Observation, Unavailable
-from specs.patterns.world import session
+from specs.patterns.world import Session, session
 
 PATTERN: Final = "resident_service"
 #: {"service": the process that rewrites, "says": a domain, "means": the local one it stands for}
@@ -82,22 +83,23 @@ def rewrite_many(bench: Bench) -> Rewritten:
     everybody = _identities(bench)
     before = _of(bench, service)
     begun_s = time.monotonic()
-    codes, stranger = _ask(bench, said, f"nobody.knows{says}")
-    seconds = time.monotonic() - begun_s
-    created = tuple(name for name, identity in _named(bench) if identity not in everybody)
+    with session(bench.target.address) as client:
+        codes, stranger = _ask(client, said, f"nobody.knows{says}")
+        seconds = time.monotonic() - begun_s
+        # While the session lasts, so that who answered in it is there to be seen.
+        after = _of(bench, service)
+        created = tuple(name for name, identity in _named(bench) if identity not in everybody)
     return Rewritten(
         service=service, addresses=len(codes), accepted=codes.count(250), before=before,
-        after=_of(bench, service), created=created, seconds=seconds, arrived=arrived,
-        stranger=stranger,
+        after=after, created=created, seconds=seconds, arrived=arrived, stranger=stranger,
     )  # fmt: skip
 
 
-def _ask(bench: Bench, said: str, nobody: str) -> tuple[list[int], int]:
-    with session(bench.target.address) as client:
-        client.say("EHLO client.test")
-        client.say(f"MAIL FROM:<{said}>")
-        codes = [client.say(f"RCPT TO:<{said}>")[0] for _ in range(ADDRESSES)]
-        return codes, client.say(f"RCPT TO:<{nobody}>")[0]
+def _ask(client: Session, said: str, nobody: str) -> tuple[list[int], int]:
+    client.say("EHLO client.test")
+    client.say(f"MAIL FROM:<{said}>")
+    codes = [client.say(f"RCPT TO:<{said}>")[0] for _ in range(ADDRESSES)]
+    return codes, client.say(f"RCPT TO:<{nobody}>")[0]
 
 
 def _arrives(bench: Bench, said: str, mailbox: Path) -> bool:
@@ -105,13 +107,13 @@ def _arrives(bench: Bench, said: str, mailbox: Path) -> bool:
     if bench.world.send(bench.target.address, said, said, token)[0] != 250:
         return False
     wanted = token.encode()
-    return within(PATIENCE_S, lambda: any(wanted in content for content in _contents(mailbox)))
+    return within(PATIENCE_S, lambda: _holds(mailbox, wanted))
 
 
-def _contents(mailbox: Path) -> Iterator[bytes]:
-    for each in sorted(mailbox.iterdir()) if mailbox.is_dir() else ():
-        with contextlib.suppress(OSError):  # it was moved meanwhile
-            yield each.read_bytes()
+def _holds(mailbox: Path, token: bytes) -> bool:
+    with contextlib.suppress(OSError):  # a message was moved meanwhile
+        return any(token in each.octets for each in stored(mailbox))
+    return False
 
 
 def _named(bench: Bench) -> Iterator[tuple[str, Identity]]:

@@ -59,7 +59,7 @@ ROWS: Final = (
     ),
     Compartment(
         name="remote", parts=("remote", "remote template", "remote worker"), user=1004, root=EMPTY,
-        network=True, pool=RULES, reason="it connects to next hops",
+        network=True, faces=("network",), pool=RULES, reason="it connects to next hops",
     ),
     Compartment(
         name="local", parts=("local",), user=None, per_user=True, jail="home",
@@ -75,6 +75,8 @@ PROCESSES: Final = (
     *((part, "") for row in ROWS if not row.per_user for part in row.parts),
     *(("local", user) for user in RECIPIENTS),
 )
+#: Whom an attacker seizes.
+VICTIMS: Final = {"session": "smtpd worker", "sender": "remote worker", "writer": "enqueue"}
 CHANNELS: Final = (
     ("spawner", "supervisor"), ("supervisor", "smtpd"), ("supervisor", "enqueue"),
     ("supervisor", "qmgr"), ("supervisor", "remote"), ("supervisor", "local"),
@@ -93,6 +95,7 @@ def sample() -> Observation:
     manifest = Manifest(
         architecture="sample",
         layers=LAYERS,
+        victims=VICTIMS,
         compartments=tuple(replace(row, descriptors=_allowed(row)) for row in ROWS),
         talks=tuple(Talk(client=client, server=server) for client, server in CHANNELS),
         recipients=RECIPIENTS,
@@ -262,7 +265,7 @@ def _slices() -> Slices:
 
 
 def _layers() -> Layers:
-    tried = {(attack.part, attack.probe): Outcome("EACCES") for attack in ATTACKS}
+    tried = {(VICTIMS[attack.job], attack.probe): Outcome("EACCES") for attack in ATTACKS}
     runs = {
         layer: Run(layers=tuple(each for each in LAYERS if each != layer), tried=tried)
         for layer in LAYERS

@@ -6,6 +6,9 @@ next.  What can be seen is judged on each instant; the rest on measurements of t
 (`pool_sessions`): a text planted in a worker's memory, a worker that keeps what it has and grabs
 what it can, and five times as many clients as there may be workers.
 
+Where there is no pool the claims do not hold: who has no workers has nothing that bounds what one
+of them is worth.
+
 Of a pool's processes the last part is the worker; where there are three the second is the template.
 """
 
@@ -220,7 +223,11 @@ EXPERIMENTS: Final = (
 
 
 def _claim(name: str, text: str, judge: Judge) -> Claim:
-    return Claim(pattern=NAME, name=name, text=text, judge=judge)
+    def of_pools(seen: Observation) -> tuple[str, ...]:
+        there = any(each.pool is not None for each in seen.manifest.compartments)
+        return judge(seen) if there else ("there is no pool",)
+
+    return Claim(pattern=NAME, name=name, text=text, judge=of_pools)
 
 
 # fmt: off

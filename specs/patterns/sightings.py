@@ -29,8 +29,8 @@ def everybody(_compartment: Compartment) -> bool:
 
 
 def confined(manifest: Manifest) -> Chosen:
-    """All but those that the manifest lets be root."""
-    return lambda compartment: not set(compartment.parts) & set(manifest.privileged)
+    """All but the one that makes the others, whatever their users are."""
+    return lambda compartment: manifest.starter not in compartment.parts
 
 
 def who(process: Process) -> str:

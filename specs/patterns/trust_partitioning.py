@@ -90,7 +90,7 @@ def _seen(observation: Observation) -> set[tuple[str, str]]:
         for instant in observation.instants
         for direction in directions(manifest, instant.processes)
     }
-    above = {sender for sender, receiver in seen if receiver in manifest.privileged}
+    above = {sender for sender, receiver in seen if receiver == manifest.starter}
     return {(sender, receiver) for sender, receiver in seen if sender not in above}
 
 

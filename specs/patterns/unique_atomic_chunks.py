@@ -6,6 +6,7 @@ left when everything is killed in the middle (`cut`).
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,10 +96,12 @@ def units(way: Way, token: str, below: tuple[str, ...]) -> list[Unit]:
     ]
 
 
-def _names(way: Way, path: str) -> Iterator[str]:
+def _names(way: Way, path: str, before: float = math.inf) -> Iterator[str]:
+    """One after the other, as far as they were given before a moment."""
     yield path
     for call in way.calls:
-        if call.name.startswith(("rename", "link")) and call.result == 0 and path in call.paths[:1]:
+        gives = call.name.startswith(("rename", "link")) and call.result == 0
+        if gives and call.until <= before and path in call.paths[:1]:
             yield call.paths[1]
             path = call.paths[1]
 
@@ -162,8 +165,9 @@ def _promise(way: Way, unit: Unit, reply: Call | None) -> Iterator[str]:
     if not _synced(way, unit.names, unit.written, reply.at):
         yield f"{unit.path} was not synced between its last write and the 250"
     created = unit.created.until if unit.created else 0.0
-    if not _synced(way, (_directory(unit.names[-1]),), created, reply.at):
-        yield f"{_directory(unit.names[-1])} was not synced between its creation and the 250"
+    place = _directory([*_names(way, unit.path, reply.at)][-1])
+    if not _synced(way, (place,), created, reply.at):
+        yield f"{place} was not synced between its creation and the 250"
 
 
 def _freed_after_delivery(observation: Observation) -> tuple[str, ...]:
@@ -175,25 +179,30 @@ def _freed_after_delivery(observation: Observation) -> tuple[str, ...]:
             call
             for call in way.calls
             for unit in queued
-            if call.name.startswith("unlink") and call.result == 0 and unit.path in call.paths
+            if call.name.startswith("unlink") and call.result == 0 and unit.names[-1] in call.paths
         ]
         if not kept or not removals:
             wrong.append(f"{token}: {len(kept)} files in mailboxes, {len(removals)} removals")
         for unit in kept:
-            published = max(call.until for call in way.calls if _published(call, unit))
             wrong += [
                 f"{token}: {removal.paths[-1]} was unlinked before {unit.names[-1]} was durable"
                 for removal in removals
-                if not _synced(way, unit.names, unit.written, removal.at)
-                or not _synced(way, (_directory(unit.names[-1]),), published, removal.at)
+                if not _is_durable(way, unit, removal.at)
             ]
     return tuple(wrong)
 
 
-def _published(call: Call, unit: Unit) -> bool:
-    """The step that gave a unit its last name."""
-    return unit.names[-1] in (*call.paths, call.opened) and call.name.startswith(
-        ("rename", "link", "open", "creat")
+def _is_durable(way: Way, unit: Unit, at: float) -> bool:
+    """What was written was synced then, and so was its name, unless it is older than all this."""
+    named = [
+        call.until
+        for call in way.calls
+        if call.name.startswith(("rename", "link")) and call.paths[1:2] == unit.names[-1:]
+    ]
+    since = named or ([unit.created.until] if unit.created else [])
+    place = (_directory(unit.names[-1]),)
+    return _synced(way, unit.names, unit.written, at) and (
+        not since or _synced(way, place, max(since), at)
     )
 
 

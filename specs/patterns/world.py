@@ -39,10 +39,15 @@ class World:
         return f"token{next(self._numbers):06}x"
 
     def send(
-        self, address: tuple[str, int], recipient: str, sender: str = "", token: str = ""
+        self,
+        address: tuple[str, int],
+        recipient: str,
+        sender: str = "",
+        token: str = "",
+        lines: int = 1,
     ) -> tuple[int, str]:
-        """One short message over a session of its own; the reply to its end of data, or to what
-        was refused before.  Raises Unanswered, OSError.
+        """One message over a session of its own; the reply to its end of data, or to what was
+        refused before.  Raises Unanswered, OSError.
         """
         with session(address) as client:
             for line in ("EHLO client.test", f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>"):
@@ -50,7 +55,7 @@ class World:
                 if code != 250:
                     return code, text
             code, text = client.say("DATA")
-            return client.finish(token or self.token()) if code == 354 else (code, text)
+            return client.finish(token or self.token(), lines) if code == 354 else (code, text)
 
 
 # -- the client -----------------------------------------------------------------------------------
@@ -83,9 +88,9 @@ class Session:
                 return int(line[:3]), "\n".join(texts)
         raise Unanswered(f"closed after {after}")
 
-    def finish(self, token: str) -> tuple[int, str]:
+    def finish(self, token: str, lines: int = 1) -> tuple[int, str]:
         """The content of a message after DATA, and the reply to its end."""
-        self.connection.sendall(letter(token) + b".\r\n")
+        self.connection.sendall(letter(token, lines) + b".\r\n")
         return self.reply("the end of data")
 
     def close(self) -> None:
@@ -108,9 +113,10 @@ def session(address: tuple[str, int]) -> contextlib.closing[Session]:
     return contextlib.closing(opened)
 
 
-def letter(token: str) -> bytes:
-    """A short message that is known by its token."""
-    return f"Subject: {token}\r\nMessage-ID: <{token}@client.test>\r\n\r\nhello\r\n".encode()
+def letter(token: str, lines: int = 1) -> bytes:
+    """A message that is known by its token, and short if nobody asks for more lines."""
+    head = f"Subject: {token}\r\nMessage-ID: <{token}@client.test>\r\n\r\nhello\r\n".encode()
+    return head + (lines - 1) * (b"more of it, and ever more of it, until it is large enough\r\n")
 
 
 # -- the next hops --------------------------------------------------------------------------------

@@ -5,47 +5,17 @@ The subjects here are the reference protocols; a project's own stores bring cont
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from specs.kernel.control import Control, Verdict
 from specs.kernel.mutant import hits, mutate
+from specs.persistence import references
 from specs.persistence.enumerate import Workload, examine
-from specs.persistence.models import (
-    P1_ATOMIC,
-    P1_SPLIT,
-    P2_ATOMIC,
-    P2_SPLIT,
-    P3_ATOMIC,
-    P3_SPLIT,
-    Model,
-)
+from specs.persistence.expected import expected
+from specs.persistence.models import MODELS, P1_ATOMIC, P3_ATOMIC, P3_SPLIT, Model
 from specs.persistence.protocols import CommitStore
-from specs.persistence.references import (
-    CERTIFIED,
-    EXIM,
-    MAILBOAT,
-    MAILDIR,
-    OPENSMTPD,
-    POSTFIX,
-    QMAIL,
-    REFERENCES,
-)
+from specs.persistence.references import POSTFIX, REFERENCES
 from specs.persistence.workloads import ONE, REMAINS
 
 MODULE = "specs.persistence.references"
-EVERY = frozenset({P1_ATOMIC, P1_SPLIT, P2_ATOMIC, P2_SPLIT, P3_ATOMIC, P3_SPLIT})
-P3 = frozenset({P3_ATOMIC, P3_SPLIT})
-
-LOSES: Mapping[str, frozenset[Model]] = {
-    CERTIFIED.name: frozenset(),
-    EXIM.name: frozenset(),
-    MAILDIR.name: frozenset(),
-    POSTFIX.name: P3,
-    QMAIL.name: EVERY,
-    OPENSMTPD.name: EVERY,
-    MAILBOAT.name: EVERY,
-}
-"""Under which models each protocol loses acknowledged mail (one message); never under P0."""
 
 MUTANTS: tuple[tuple[str, str, str, Workload, str, str], ...] = (
     (
@@ -123,12 +93,20 @@ MUTANTS: tuple[tuple[str, str, str, Workload, str, str], ...] = (
 )
 
 
+def loses(store: str) -> frozenset[Model]:
+    """Under which models this protocol is expected to lose acknowledged mail (expected.toml)."""
+    rows = expected()
+    return frozenset(
+        model for model in MODELS if (store, str(model), "acknowledged_present") in rows
+    )
+
+
 def controls() -> list[Control]:
     """The mutants, and one control for each protocol that must lose mail under some model."""
     found = [_mutant_control(*mutant) for mutant in MUTANTS]
-    safe = next(store for store in REFERENCES if not LOSES[store.name])
+    safe = next(store for store in REFERENCES if not loses(store.name))
     for store in REFERENCES:
-        if LOSES[store.name]:
+        if loses(store.name):
             model = P3_ATOMIC if store is POSTFIX else P1_ATOMIC
             found.append(_protocol_control(store, safe, model))
     return found
@@ -147,7 +125,7 @@ def _mutant_control(
     name: str, invariant: str, store: str, workload: Workload, old: str, new: str
 ) -> Control:
     def twin() -> Verdict:
-        return _verdict(globals()[store], P3_SPLIT, workload, ran=False)
+        return _verdict(getattr(references, store), P3_SPLIT, workload, ran=False)
 
     def mutant() -> Verdict:
         changed = mutate(MODULE, [(old, new)])

@@ -1,7 +1,7 @@
 """Every state that a crash may leave on the disk, each one once.
 
 Theory. A *cut* is the moment of the crash: the first `cut` operations have completed. What may be
-left is a choice of names (names.py) times a choice of octets for each file that still has a name
+left is a choice of names and modes (names.py) times a choice of octets for each file with a name
 (octets.py); files without a name are gone, so their octets are not enumerated. Equal states are
 merged by value, whichever cut or loss led to them; the state that is kept has the fewest losses
 within its cut. Cuts are visited from the last to the first, because the later one promises more
@@ -23,10 +23,19 @@ from dataclasses import dataclass, field
 from functools import reduce
 from itertools import product
 
-from specs.persistence.model_disk import Recorded, Snapshot
+from specs.persistence.model_disk import PLAIN_MODE, Recorded, Snapshot, sparse
 from specs.persistence.models import Model
-from specs.persistence.names import DIRECTORY, NEW_LOST, OLD_LOST, Names, surviving
+from specs.persistence.names import (
+    DIRECTORY,
+    NEW_LOST,
+    OLD_LOST,
+    Names,
+    Unit,
+    surviving,
+    surviving_modes,
+)
 from specs.persistence.octets import (
+    CHANGES,
     COARSE,
     Contents,
     Loss,
@@ -39,6 +48,10 @@ from specs.persistence.octets import (
 
 LIMIT = 4_000
 """Combinations, per cut and choice of names, beyond which one file at a time is torn."""
+
+
+_Metadata = tuple[tuple[tuple[str, int], ...], tuple[int, ...]]
+"""(path, inode or DIRECTORY) in order, and the files' modes, if they are not all plain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,7 @@ class Enumeration:
     exhaustive: bool = True
     _base: dict[int, bytes] = field(default_factory=dict)
     _initial_names: dict[str, int] = field(default_factory=dict)
+    _made_with: dict[int, int] = field(default_factory=dict)  # inode: mode
     _changes: dict[int, list[tuple[int, Recorded]]] = field(default_factory=dict)
     _known: dict[tuple[int, int, frozenset[int]], tuple[Contents, Contents]] = field(
         default_factory=dict
@@ -118,9 +132,8 @@ class Enumeration:
             for state in self._at(point):
                 self.enumerated += 1
                 snapshot = state.snapshot
-                earlier = seen.setdefault(
-                    (snapshot.paths, snapshot.contents, snapshot.inodes, snapshot.directories), []
-                )
+                parts = (snapshot.paths, snapshot.contents, snapshot.inodes, snapshot.directories)
+                earlier = seen.setdefault((*parts, snapshot.modes), [])
                 if not any(state.acknowledged <= known for known in earlier):
                     earlier.append(state.acknowledged)
                     yield state
@@ -137,8 +150,12 @@ class Enumeration:
         self._base = dict(zip(self.initial.inodes, self.initial.contents, strict=True))
         self._initial_names = dict(zip(self.initial.paths, self.initial.inodes, strict=True))
         self._initial_names |= {path: DIRECTORY for path in self.initial.directories if path}
+        modes = self.initial.modes or (PLAIN_MODE,) * len(self.initial.inodes)
+        self._made_with = dict(zip(self.initial.inodes, modes, strict=True))
         for index, operation in enumerate(self.operations):
-            if operation.kind in {"write", "truncate"}:
+            if operation.kind == "create":
+                self._made_with[operation.inode] = operation.mode
+            if operation.kind in CHANGES:
                 self._changes.setdefault(operation.inode, []).append((index, operation))
 
     def _points(self) -> list[_Point]:
@@ -182,19 +199,30 @@ class Enumeration:
         view = Names(self.model, list(units), point.forced_names)
         if view.ways() > self.limit:
             self.exhaustive = False
-        fewest: dict[tuple[tuple[str, int], ...], tuple[int, tuple[int, ...]]] = {}
+        fewest: dict[_Metadata, tuple[int, tuple[int, ...]]] = {}
         for lost in view.survivors(self.limit):
-            names = tuple(sorted(surviving(self._initial_names, units, lost).items()))
-            known = fewest.get(names)
+            metadata = self._metadata(units, lost)
+            known = fewest.get(metadata)
             cost = _cost(lost, len(units))
             if known is None or cost < known[0]:
-                fewest[names] = (cost, lost)
-        for names, (_, lost) in fewest.items():
+                fewest[metadata] = (cost, lost)
+        for (names, modes), (_, lost) in fewest.items():
             losses = tuple((units[number].operation, units[number].story) for number in lost)
-            yield from self._with_octets(point, dict(names), losses)
+            yield from self._with_octets(point, dict(names), modes, losses)
+
+    def _metadata(self, units: Sequence[Unit], lost: tuple[int, ...]) -> _Metadata:
+        """What is left of the names, and of the modes of the files that they name."""
+        names = tuple(sorted(surviving(self._initial_names, units, lost).items()))
+        known = surviving_modes(self._made_with, units, lost)
+        modes = tuple([known[inode] for _, inode in names if inode != DIRECTORY])
+        return names, sparse(modes)
 
     def _with_octets(
-        self, point: _Point, names: Mapping[str, int], losses: tuple[Loss, ...]
+        self,
+        point: _Point,
+        names: Mapping[str, int],
+        modes: tuple[int, ...],
+        losses: tuple[Loss, ...],
     ) -> Iterator[CrashState]:
         paths = tuple(path for path, inode in names.items() if inode != DIRECTORY)
         inodes = tuple(names[path] for path in paths)
@@ -205,7 +233,7 @@ class Enumeration:
             octets = tuple(chosen[numbers[inode] - 1][0] for inode in inodes)
             torn = tuple(loss for _, file_losses in chosen for loss in file_losses)
             yield CrashState(
-                Snapshot(paths, links, octets, directories),
+                Snapshot(paths, links, octets, directories, modes),
                 point.acknowledged,
                 point.cut,
                 self.operations,
@@ -263,7 +291,7 @@ class Enumeration:
         if self.model.octets_lost or point.cut == len(self.operations):
             return False
         operation = self.operations[point.cut]
-        return operation.kind == "write" and operation.inode == inode
+        return operation.kind in {"write", "overwrite"} and operation.inode == inode
 
     def _truncated(self, point: _Point, inode: int) -> Contents:
         """Empty, if the last name was removed, and yet a name is still on the disk."""

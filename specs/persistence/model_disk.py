@@ -8,7 +8,10 @@ the handle was opened on, whatever its name is by then.
 Tricky: a rename between two names of one inode does nothing (POSIX says so, and recovery code that
 forgets it is wrong); a handle outlives its name; the last name to go makes the octets unreachable.
 
-Not modelled: renaming directories, permissions, symbolic links, times, writing in the middle of a
+A file's mode is there because stores use it as a sign (a file is complete when it is executable);
+nobody is refused anything by it. A lock lives as long as its handle.
+
+Not modelled: renaming directories, owners, symbolic links, times, overwriting past the end of a
 file. Asking for them is an OSError, so that a store cannot pass by accident.
 
 It is the inner loop of the enumeration, so directories are plain dicts in one flat dict.
@@ -20,8 +23,12 @@ import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from specs.persistence.protocols import KINDS, Operation
+
+PLAIN_MODE = 0o600
+"""Of a file that nobody gave another one."""
 
 Tree = Mapping[str, bytes]
 """Path -> octets. A path that ends in "/" is a directory with nothing in it, and has no octets."""
@@ -33,7 +40,7 @@ class Recorded:
 
     `inode` is the file concerned (0 for directories), `offset` where a write began (for truncate:
     the new size), `displaced` the inode that a rename replaced (0: none), `last` whether the inode
-    that lost a name here lost its last one.
+    that lost a name here lost its last one, `mode` what a create or a chmod gave it.
     """
 
     kind: str
@@ -44,50 +51,66 @@ class Recorded:
     offset: int = 0
     displaced: int = 0
     last: bool = False
+    mode: int = PLAIN_MODE
 
     def __str__(self) -> str:
         detail = f" -> {self.target}" if self.target else ""
-        if self.kind == "write":
+        if self.kind in {"write", "overwrite"}:
             detail = f" {len(self.data)} octets at {self.offset}"
         elif self.kind == "truncate":
             detail = f" to {self.offset} octets"
+        elif self.kind == "chmod":
+            detail = f" to {self.mode:o}"
         return f"{self.kind} {self.path or '.'}{detail}"
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A disk at rest. `paths`, `inodes` and `contents` are parallel; hard links share an inode."""
+    """A disk at rest. `paths`, `inodes`, `contents` and `modes` are parallel; hard links share an
+    inode. No modes at all: each file's is the plain one.
+    """
 
     paths: tuple[str, ...]
     inodes: tuple[int, ...]
     contents: tuple[bytes, ...]
     directories: frozenset[str]
+    modes: tuple[int, ...] = ()
 
     @property
     def tree(self) -> dict[str, bytes]:
         return dict(zip(self.paths, self.contents, strict=True))
 
 
+def sparse(modes: tuple[int, ...]) -> tuple[int, ...]:
+    """As a snapshot has them: none if all are plain, so that equal disks are equal values."""
+    return modes if any(mode != PLAIN_MODE for mode in modes) else ()
+
+
 def _fault(number: int, path: str) -> OSError:
     return OSError(number, os.strerror(number), path)
 
 
-class _Inode:
-    __slots__ = ("data", "links", "number")
+Access = Literal["read", "append", "change"]
 
-    def __init__(self, number: int, data: bytes = b"") -> None:
+
+class _Inode:
+    __slots__ = ("data", "links", "locked_by", "mode", "number")
+
+    def __init__(self, number: int, data: bytes = b"", mode: int = PLAIN_MODE) -> None:
         self.number = number
         self.data = data
+        self.mode = mode
         self.links = 1
+        self.locked_by: _Handle | None = None
 
 
 class _Handle:
-    __slots__ = ("inode", "path", "position", "writes")
+    __slots__ = ("access", "inode", "path", "position")
 
-    def __init__(self, inode: _Inode, path: str, *, writes: bool, position: int | None) -> None:
+    def __init__(self, inode: _Inode, path: str, access: Access, position: int | None) -> None:
         self.inode = inode
         self.path = path
-        self.writes = writes
+        self.access = access
         self.position = position  # None: O_APPEND, always at the end
 
 
@@ -127,11 +150,12 @@ class ModelDisk:
                 parent, _, name = path.rpartition("/")
                 directories[parent][name] = None
         inodes: dict[int, _Inode] = {}
-        parts = zip(snapshot.paths, snapshot.inodes, snapshot.contents, strict=True)
-        for path, number, content in parts:
+        modes = snapshot.modes or (PLAIN_MODE,) * len(snapshot.paths)
+        parts = zip(snapshot.paths, snapshot.inodes, snapshot.contents, modes, strict=True)
+        for path, number, content, mode in parts:
             inode = inodes.get(number)
             if inode is None:
-                inode = inodes[number] = _Inode(number, content)
+                inode = inodes[number] = _Inode(number, content, mode)
             else:
                 inode.links += 1
             parent, _, name = path.rpartition("/")
@@ -151,6 +175,7 @@ class ModelDisk:
             tuple(inode.number for _, inode in found),
             tuple(inode.data for _, inode in found),
             frozenset(self._directories),
+            sparse(tuple(inode.mode for _, inode in found)),
         )
 
     def tree(self) -> dict[str, bytes]:
@@ -248,39 +273,63 @@ class ModelDisk:
 
     # ---- handles --------------------------------------------------------------------------
 
-    def _open(self, inode: _Inode, path: str, *, writes: bool, position: int | None) -> int:
+    def _open(self, inode: _Inode, path: str, access: Access, position: int | None = 0) -> int:
         number = self._next_handle
         self._next_handle += 1
-        self._handles[number] = _Handle(inode, path, writes=writes, position=position)
+        self._handles[number] = _Handle(inode, path, access, position)
         return number
 
-    def _handle(self, number: int, *, writes: bool | None = None) -> _Handle:
+    def _handle(self, number: int, *allowed: Access) -> _Handle:
         handle = self._handles.get(number)
-        if handle is None or (writes is not None and handle.writes != writes):
+        if handle is None or (allowed and handle.access not in allowed):
             raise _fault(errno.EBADF, handle.path if handle else str(number))
         return handle
 
-    def create(self, path: str, mode: int = 0o600) -> int:
-        return self._open(self._create(path), path, writes=True, position=0)
+    def create(self, path: str, mode: int = PLAIN_MODE) -> int:
+        return self._open(self._create(path, mode), path, "append")
 
-    def _create(self, path: str) -> _Inode:
+    def _create(self, path: str, mode: int) -> _Inode:
         entries, name = self._entries(path)
         if name in entries:
             raise _fault(errno.EEXIST, path)
-        inode = entries[name] = _Inode(self._next_inode)
+        inode = entries[name] = _Inode(self._next_inode, mode=mode)
         self._next_inode += 1
-        self.record.append(Recorded("create", path, inode.number))
+        self.record.append(Recorded("create", path, inode.number, mode=mode))
         return inode
 
     def open_read(self, path: str) -> int:
-        return self._open(self._inode(path), path, writes=False, position=0)
+        return self._open(self._inode(path), path, "read")
 
     def open_append(self, path: str) -> int:
-        return self._open(self._inode(path), path, writes=True, position=None)
+        return self._open(self._inode(path), path, "append", None)
+
+    def open_change(self, path: str) -> int:
+        return self._open(self._inode(path), path, "change")
 
     def close(self, handle: int) -> None:
-        self._handle(handle)
+        opened = self._handle(handle)
+        if opened.inode.locked_by is opened:
+            opened.inode.locked_by = None
         del self._handles[handle]
+
+    def lock(self, handle: int) -> bool:
+        opened = self._handle(handle)
+        if opened.inode.locked_by is None:
+            opened.inode.locked_by = opened
+        return opened.inode.locked_by is opened
+
+    def mode(self, handle: int) -> int:
+        return self._handle(handle).inode.mode
+
+    def chmod(self, handle: int, mode: int) -> None:
+        opened = self._handle(handle)
+        self._chmod(opened.inode, opened.path, mode)
+
+    def _chmod(self, inode: _Inode, path: str, mode: int) -> None:
+        if not 0 <= mode <= 0o777:
+            raise _fault(errno.EINVAL, path)
+        inode.mode = mode
+        self.record.append(Recorded("chmod", path, inode.number, mode=mode))
 
     def size(self, handle: int) -> int:
         return len(self._handle(handle).inode.data)
@@ -288,10 +337,10 @@ class ModelDisk:
     def read(self, handle: int, size: int, offset: int) -> bytes:
         if size < 0 or offset < 0:
             raise _fault(errno.EINVAL, self._handle(handle).path)
-        return self._handle(handle, writes=False).inode.data[offset : offset + size]
+        return self._handle(handle, "read", "change").inode.data[offset : offset + size]
 
     def write(self, handle: int, data: bytes) -> None:
-        opened = self._handle(handle, writes=True)
+        opened = self._handle(handle, "append")
         offset = len(opened.inode.data) if opened.position is None else opened.position
         self._write(opened.inode, opened.path, offset, bytes(data))
         if opened.position is not None:
@@ -306,8 +355,19 @@ class ModelDisk:
             inode.data = filled[:offset] + data + filled[offset + len(data) :]
         self.record.append(Recorded("write", path, inode.number, data=data, offset=offset))
 
+    def overwrite(self, handle: int, data: bytes, offset: int) -> None:
+        opened = self._handle(handle, "change")
+        self._overwrite(opened.inode, opened.path, offset, bytes(data))
+
+    def _overwrite(self, inode: _Inode, path: str, offset: int, data: bytes) -> None:
+        end = offset + len(data)
+        if offset < 0 or end > len(inode.data):
+            raise _fault(errno.EINVAL, path)
+        inode.data = inode.data[:offset] + data + inode.data[end:]
+        self.record.append(Recorded("overwrite", path, inode.number, data=data, offset=offset))
+
     def truncate(self, handle: int, size: int) -> None:
-        opened = self._handle(handle, writes=True)
+        opened = self._handle(handle, "append", "change")
         if size < 0:
             raise _fault(errno.EINVAL, opened.path)
         self._truncate(opened.inode, opened.path, size)
@@ -343,10 +403,14 @@ class ModelDisk:
         if kind not in KINDS:
             raise ValueError(f"no such disk operation: {kind!r}")
         if kind == "create":
-            self._create(path)
+            self._create(path, int(operation.target or "600", 8))
         elif kind == "write":
             inode = self._inode(path)
             self._write(inode, path, len(inode.data), operation.data)
+        elif kind == "overwrite":
+            self._overwrite(self._inode(path), path, int(operation.target), operation.data)
+        elif kind == "chmod":
+            self._chmod(self._inode(path), path, int(operation.target, 8))
         elif kind == "truncate":
             self._truncate(self._inode(path), path, int(operation.target or "0"))
         elif kind == "sync":

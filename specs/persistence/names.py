@@ -10,7 +10,10 @@ Tricky:
   made, the source's name goes;
 - under P2 the removal of a name *requires* the making of the new one, once the file was synced: the
   file is never without a name;
-- a name in a directory whose own name was lost is no name.
+- a name in a directory whose own name was lost is no name;
+- a change of a file's mode is metadata as names are, so it is a unit too, and it may land before
+  the file's octets or without them; but it belongs to the file, whose sync forces it under every
+  model; the sync of a directory does so only under P1.
 """
 
 from __future__ import annotations
@@ -33,12 +36,15 @@ _SYNCS = frozenset({"sync", "sync_dir"})
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """`effects` are (path, inode made there or None for removed); `requires` is a unit's number."""
+    """`effects` are (path, inode made there or None for removed); `requires` is a unit's number;
+    `mode` is (inode, its new mode).
+    """
 
     operation: int
     effects: tuple[tuple[str, int | None], ...]
     requires: int | None = None
     story: str = "lost"
+    mode: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)
@@ -87,6 +93,8 @@ class Names:
                 yield Unit(index, ((target, inode),))
             case "unlink":
                 yield Unit(index, ((path, None),))
+            case "chmod":
+                yield Unit(index, (), mode=(inode, operation.mode))
             case "rename" if self.model.rename == "atomic":
                 yield Unit(index, ((path, None), (target, inode)))
             case "rename":
@@ -114,7 +122,13 @@ class Names:
                 for number, unit in enumerate(self.units)
                 if any(_parent(path) == operation.path for path, _ in unit.effects)
             }
-        elif self.model.file_sync_forces_names:
+            return
+        self.forced |= {
+            number
+            for number, unit in enumerate(self.units)
+            if unit.mode is not None and unit.mode[0] == operation.inode
+        }
+        if self.model.file_sync_forces_names:
             self._synced.add(operation.inode)
             for path, (inode, _) in list(self._made_by.items()):
                 if inode == operation.inode:
@@ -182,6 +196,18 @@ def surviving(
             else:
                 names[path] = inode
     return {path: inode for path, inode in names.items() if _reachable(path, names)}
+
+
+def surviving_modes(
+    initial: Mapping[int, int], units: Sequence[Unit], lost: tuple[int, ...]
+) -> dict[int, int]:
+    """Inode -> mode once the lost units are left out; `initial` has what files were made with."""
+    modes = dict(initial)
+    for number, unit in enumerate(units):
+        if unit.mode is not None and number not in lost:
+            inode, mode = unit.mode
+            modes[inode] = mode
+    return modes
 
 
 def _reachable(path: str, names: Mapping[str, int]) -> bool:

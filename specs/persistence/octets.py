@@ -7,6 +7,9 @@ that, with `fine`, each write in turn is cut at its first octet, its middle and 
 octets in the file, while the other writes stay in one slice. Cutting them all at once would cost
 three to the power of the slices and tell nothing new of records that are checked one by one.
 
+An overwrite changes octets that were there already: the file keeps its size and its blocks, so that
+each slice of it holds the old octets or the new ones, and never zeros or garbage.
+
 Garbage is noise, or the remains of another file (`stale`): blocks freed by an old message and given
 to the new one hold *valid* records of an old message, at the right places.
 """
@@ -16,7 +19,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 
 from specs.persistence.model_disk import Recorded
 
@@ -25,6 +28,9 @@ Loss = tuple[int, str]
 
 Contents = dict[bytes, tuple[Loss, ...]]
 """Each possible content, and the fewest losses that lead to it."""
+
+CHANGES = frozenset({"write", "overwrite", "truncate"})
+"""The operations that change a file's octets."""
 
 MAXIMUM_SLICES = 5
 _NOISE = random.Random(8_003).randbytes(1 << 16)  # noqa: S311  (fixed on purpose)
@@ -54,10 +60,13 @@ FINE = Tearing(fine=True)
 
 @dataclass(frozen=True, slots=True)
 class _Fate:
-    """`payload` lands at the write's offset; None: the write has left no trace at all."""
+    """`payload` lands at the write's offset; None: the write has left no trace at all. `skipped`:
+    octets at its start that were not changed.
+    """
 
     payload: bytes | None
     loss: str
+    skipped: int = 0
 
 
 def boundaries(offset: int, size: int) -> list[int]:
@@ -70,6 +79,8 @@ def boundaries(offset: int, size: int) -> list[int]:
 
 def _fates(write: Recorded, tearing: Tearing, *, fine: bool) -> list[_Fate]:
     """All that may become of one write, the least loss first."""
+    if write.kind == "overwrite":
+        return list(_fates_in_place(write, fine=fine))
     size = len(write.data)
     edges = boundaries(write.offset, size) if fine else [0, size]
     slices = list(pairwise(edges))
@@ -81,6 +92,19 @@ def _fates(write: Recorded, tearing: Tearing, *, fine: bool) -> list[_Fate]:
             fates.append(_fate(write, tearing, slices[:count], kinds))
     fates.append(_Fate(None, "lost"))
     return fates
+
+
+def _fates_in_place(write: Recorded, *, fine: bool) -> Iterator[_Fate]:
+    """Old octets or new ones. If it is cut, one run of slices is new: a part from its start, from
+    its middle or up to its end.
+    """
+    size = len(write.data)
+    edges = boundaries(write.offset, size) if fine else [0, size]
+    yield _Fate(write.data, "")
+    for start, end in combinations(edges, 2):
+        if (start, end) != (0, size):
+            yield _Fate(write.data[start:end], f"only [{start}:{end}]", start)
+    yield _Fate(None, "lost")
 
 
 def _fate(
@@ -129,7 +153,7 @@ def contents(
 
     `changes` are (index, write or truncate) in order; those whose index is in `forced` survive.
     """
-    torn = [index for index, change in changes if index not in forced and change.kind == "write"]
+    torn = [index for index, change in changes if index not in forced and change.kind != "truncate"]
     found = _combined(base, changes, forced, tearing, None)
     for index in torn if tearing.fine else ():
         for content, losses in _combined(base, changes, forced, tearing, index).items():
@@ -182,7 +206,8 @@ def _successors(
                 if fate.payload is None:
                     yield content, losses, fate.loss
                 else:
-                    yield place(content, change.offset, fate.payload), losses, fate.loss
+                    at = change.offset + fate.skipped
+                    yield place(content, at, fate.payload), losses, fate.loss
 
 
 def representatives(

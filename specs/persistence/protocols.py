@@ -24,8 +24,10 @@ from typing import Protocol
 
 KINDS = frozenset(
     {
-        "create",  # path, exclusively, empty
+        "create",  # path, exclusively, empty; target: its mode, octal ("" is 600)
         "write",  # append data to path
+        "overwrite",  # octets of path from int(target) on, where it has some already
+        "chmod",  # path, to the mode int(target, 8)
         "writeback",  # start writing path back, wait for nothing: guarantees nothing
         "sync",  # fsync of the file at path
         "sync_dir",  # fsync of the directory at path
@@ -81,25 +83,36 @@ class Op:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """What recovery found: whole messages by token, and the paths of what it set aside."""
+    """What recovery found: whole messages by token, and the paths of what it set aside.
+
+    notes: the paths of what is kept about visible messages, and not needed to see them (of which
+    recipients are done, say); what is kept about no message is left over.
+    """
 
     visible: Mapping[str, bytes]
     aside: frozenset[str] = frozenset()
+    notes: frozenset[str] = frozenset()
 
 
 class Disk(Protocol):
     """The boundary to the operating system, as recovery sees it; OSError on failure.
 
-    A handle from `create` or `open_append` writes and does not read; one from `open_read` reads
-    and does not write; `size`, `sync`, `writeback` and `close` take either.
+    A handle from `create` or `open_append` writes at the end and does not read; one from
+    `open_read` reads and does not write; one from `open_change` reads and overwrites. All others
+    take any.
     """
 
     def create(self, path: str, mode: int = 0o600) -> int: ...
     def open_read(self, path: str) -> int: ...
     def open_append(self, path: str) -> int: ...
+    def open_change(self, path: str) -> int: ...
     def write(self, handle: int, data: bytes) -> None: ...
     def read(self, handle: int, size: int, offset: int) -> bytes: ...
+    def overwrite(self, handle: int, data: bytes, offset: int) -> None: ...
     def size(self, handle: int) -> int: ...
+    def mode(self, handle: int) -> int: ...
+    def chmod(self, handle: int, mode: int) -> None: ...
+    def lock(self, handle: int) -> bool: ...
     def truncate(self, handle: int, size: int) -> None: ...
     def writeback(self, handle: int) -> None: ...
     def sync(self, handle: int) -> None: ...
@@ -113,7 +126,17 @@ class Disk(Protocol):
 
 
 class CommitStore(Protocol):
-    """A store under judgement: the queue's, a mailbox, anything that says "it is safe now"."""
+    """A store under judgement: the queue's, a mailbox, anything that says "it is safe now".
+
+    Three further attributes it may have or not:
+    - files, a mapping of path to octets: what is there, durably, before the plan begins (a mailbox,
+      a log);
+    - apart, true if no message shares a file, a group or a sync of a directory with another: then
+      what a crash leaves of two messages is what it leaves of each, and workloads of several
+      messages tell nothing that those of one do not;
+    - told, true if its first operations are those of another store here, with which each write is
+      torn and plans are interleaved: then that is not done again.
+    """
 
     @property
     def name(self) -> str: ...

@@ -247,6 +247,6 @@ MAILBOAT = Reference(
     name="mailboat-like", directories=("tmp", "new"), one=mailboat_plan, recover=maildir_recover
 )
 MAILDIR = Reference(
-    name="maildir", directories=("tmp", "new"), one=maildir_plan, recover=maildir_recover
+    name="maildir-like", directories=("tmp", "new"), one=maildir_plan, recover=maildir_recover
 )
 REFERENCES = (CERTIFIED, EXIM, MAILDIR, POSTFIX, QMAIL, OPENSMTPD, MAILBOAT)

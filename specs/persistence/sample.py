@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from specs.persistence.model_disk import Recorded, Snapshot
+from specs.persistence.model_disk import PLAIN_MODE, Recorded, Snapshot, sparse
 from specs.persistence.models import Model
-from specs.persistence.names import DIRECTORY, Names, surviving
-from specs.persistence.octets import COARSE, apply, place
+from specs.persistence.names import DIRECTORY, Names, surviving, surviving_modes
+from specs.persistence.octets import CHANGES, COARSE, apply, place
 
 Choose = Callable[[int], int]
 
@@ -33,7 +33,9 @@ def power_cut(
     names = Names.after(initial, model)
     for index, operation in enumerate(operations):
         names.feed(index, operation)
-    kept = _kept_names(initial, names, model, choose)
+    lost = _lost_units(names, model, choose)
+    kept = _kept_names(initial, names, lost)
+    modes = _kept_modes(initial, operations, names, lost)
     paths = tuple(sorted(path for path, inode in kept.items() if inode != DIRECTORY))
     held = {
         inode: _octets(initial, operations, inode, model, choose)
@@ -45,13 +47,14 @@ def power_cut(
         tuple(numbers[kept[path]] for path in paths),
         tuple(held[kept[path]] for path in paths),
         frozenset({"", *(path for path, inode in kept.items() if inode == DIRECTORY)}),
+        sparse(tuple(modes[kept[path]] for path in paths)),
     )
 
 
 # -- names ----------------------------------------------------------------------------------------
 
 
-def _kept_names(initial: Snapshot, names: Names, model: Model, choose: Choose) -> dict[str, int]:
+def _lost_units(names: Names, model: Model, choose: Choose) -> tuple[int, ...]:
     free = [number for number in range(len(names.units)) if number not in names.forced]
     if model.names == "prefix":
         lost = set(free[len(free) - choose(len(free) + 1) :])
@@ -60,9 +63,22 @@ def _kept_names(initial: Snapshot, names: Names, model: Model, choose: Choose) -
         for number, unit in enumerate(names.units):  # what it requires comes before it
             if unit.requires in lost and number not in names.forced:
                 lost.add(number)
+    return tuple(sorted(lost))
+
+
+def _kept_names(initial: Snapshot, names: Names, lost: tuple[int, ...]) -> dict[str, int]:
     before = dict(zip(initial.paths, initial.inodes, strict=True))
     before |= {path: DIRECTORY for path in initial.directories if path}
-    return surviving(before, names.units, tuple(sorted(lost)))
+    return surviving(before, names.units, lost)
+
+
+def _kept_modes(
+    initial: Snapshot, operations: Sequence[Recorded], names: Names, lost: tuple[int, ...]
+) -> dict[int, int]:
+    modes = initial.modes or (PLAIN_MODE,) * len(initial.inodes)
+    made_with = dict(zip(initial.inodes, modes, strict=True))
+    made_with |= {each.inode: each.mode for each in operations if each.kind == "create"}
+    return surviving_modes(made_with, names.units, lost)
 
 
 # -- octets ---------------------------------------------------------------------------------------
@@ -76,12 +92,14 @@ def _octets(
     if model.truncates_before_unlink and _lost_its_last_name(operations, inode) and choose(2):
         return b""
     for index, change in enumerate(operations):
-        if change.inode != inode or change.kind not in {"write", "truncate"}:
+        if change.inode != inode or change.kind not in CHANGES:
             continue
         if _is_forced(operations, index, model):
             content = apply(content, change)
         elif change.kind == "truncate":
             content = content if choose(2) else apply(content, change)
+        elif change.kind == "overwrite":
+            content = _torn_in_place(content, change, choose)
         else:
             content = _torn(content, change, choose)
     return content
@@ -125,3 +143,10 @@ def _torn(content: bytes, write: Recorded, choose: Choose) -> bytes:
     )
     fate = fates[choose(len(fates))]
     return content if fate is None else place(content, write.offset, fate)
+
+
+def _torn_in_place(content: bytes, change: Recorded, choose: Choose) -> bytes:
+    """The fate of one overwrite: new, old, or one of its halves new."""
+    half = len(change.data) // 2
+    start, end = ((0, len(change.data)), (0, 0), (0, half), (half, len(change.data)))[choose(4)]
+    return place(content, change.offset + start, change.data[start:end]) if start < end else content

@@ -7,6 +7,8 @@
 - concurrent: two messages, each committed by a plan of its own, their operations interleaved: in
   turn, one inside the other at each point, and one behind the other by each distance.
 - group: three messages in one group commit.
+
+Some stores say that some of these tell nothing new of them (`apt`).
 """
 
 from __future__ import annotations
@@ -27,9 +29,14 @@ def message(token: str, blocks: int, size: int = 12) -> Message:
     )
 
 
+def empty(store: CommitStore) -> ModelDisk:
+    """The store's disk before anything happens to it."""
+    return ModelDisk.from_tree(getattr(store, "files", {}), store.directories)
+
+
 def record(store: CommitStore, plan: Sequence[Operation]) -> Run:
     """Execute a plan on an empty store."""
-    disk = ModelDisk.from_tree({}, store.directories)
+    disk = empty(store)
     initial = disk.snapshot()
     disk.execute(plan)
     return Run(initial=initial, operations=tuple(disk.record))
@@ -60,10 +67,12 @@ def schedules(first: Sequence[Operation], second: Sequence[Operation]) -> Iterat
 
 
 def remains(store: CommitStore) -> Tearing:
-    """Garbage is what the largest file of an older message held."""
-    disk = ModelDisk.from_tree({}, store.directories)
-    disk.execute(store.plan([message("m0", 3)]))
-    return Tearing(stale=max(disk.snapshot().contents, key=len))
+    """Garbage is what the largest file of an older message held when it was largest."""
+    disk, largest = empty(store), b""
+    for operation in store.plan([message("m0", 3)]):
+        disk.execute([operation])
+        largest = max((largest, *disk.snapshot().contents), key=len)
+    return Tearing(stale=largest)
 
 
 ONE = Workload(name="one message in three writes", messages=(message("m1", 3),), runs=together)
@@ -96,3 +105,14 @@ GROUP = Workload(
     runs=together,
 )
 WORKLOADS = (ONE, REMAINS, CONCURRENT, GROUP, FINELY, LARGE)
+
+
+def apt(store: CommitStore, workloads: Sequence[Workload] = WORKLOADS) -> tuple[Workload, ...]:
+    """Those that may say something new of this store; see `protocols.CommitStore`."""
+    apart, told = getattr(store, "apart", False), getattr(store, "told", False)
+    return tuple(
+        each
+        for each in workloads
+        if not (apart and len(each.messages) > 1)
+        and not (told and (each.runs is interleaved or each.tearing(store).fine))
+    )

@@ -4,7 +4,10 @@
 |-------------------|---------------------------------|--------------------------------------------|
 | enqueue.committed | queue_id, recipients, sender,   | file and directory are synced              |
 |                   | path                            |                                            |
-| enqueue.recovered | queue_id                        | found whole at enqueue's start             |
+| qmgr.logged       | queue_id, recipients, sender    | the envelope is synced, where qmgr keeps   |
+|                   |                                 | those; enqueue.committed may follow        |
+| enqueue.recovered | queue_id                        | found whole at its start, by whoever keeps |
+| qmgr.recovered    |                                 | the queue; by qmgr also now and then       |
 | smtpd.replied     | queue_id                        | 250 is about to be sent                    |
 | smtpd.unheard     |                                 | gave up waiting for enqueue's verdict      |
 | qmgr.dispatched   | queue_id, index, recipient      | is about to be handed to an agent          |
@@ -95,6 +98,7 @@ class Message:
     envelope: int = 0  # recipients of the envelope; 0: not known
     expected: int | None = None  # recipients with those from aliases; None: not known
     sender: str | None = None
+    logged: bool = False
     committed: bool = False
     listed: bool = False
     answered: bool = False
@@ -161,16 +165,13 @@ class QueueTrace:
 
 def _whole(state: Message, event: Event) -> Iterator[Message]:
     match event.action:
+        case "qmgr.logged" if not state.listed:
+            yield replace(_described(state, event), logged=True)
+        case "enqueue.committed" if state.logged and not state.committed:
+            yield replace(state, committed=True)
         case "enqueue.committed" if not state.committed and not state.listed:
-            yield replace(
-                state,
-                committed=True,
-                listed=True,
-                envelope=_number(event, "recipients") or 0,
-                expected=_number(event, "recipients"),
-                sender=event.fields.get("sender"),
-            )
-        case "enqueue.recovered" if not state.gone or state.crashed:
+            yield replace(_described(state, event), committed=True)
+        case "enqueue.recovered" | "qmgr.recovered" if not state.gone or state.crashed:
             yield replace(state, listed=True, gone=False)
         case "smtpd.replied" if state.committed and not state.answered:
             yield replace(state, answered=True)
@@ -185,6 +186,17 @@ def _whole(state: Message, event: Event) -> Iterator[Message]:
                 for name, after in state.tries
             ]
             yield replace(state, tries=tuple(again))
+
+
+def _described(state: Message, event: Event) -> Message:
+    """In the queue, as the event says."""
+    return replace(
+        state,
+        listed=True,
+        envelope=_number(event, "recipients") or 0,
+        expected=_number(event, "recipients"),
+        sender=event.fields.get("sender"),
+    )
 
 
 def _number(event: Event, name: str) -> int | None:
@@ -220,6 +232,8 @@ def _unfinished(state: Message) -> str:
     """Why a trace must not end here."""
     unheard = any(map(state.died, ("smtpd", "enqueue", "bounce", "qmgr")))
     unheard = unheard or ("smtpd.unheard", 0) in state.context
+    if state.logged and not state.committed and not unheard:
+        return "logged, but nobody was told so, and none of those died who might have said it"
     if state.committed and not state.answered and not unheard:
         return "committed, but no reply was sent, and none of those who might have died"
     for index, after in state.tries:

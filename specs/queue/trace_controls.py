@@ -26,6 +26,7 @@ from specs.queue.sample import (
     REMOTE,
     REPORTED,
     SAID,
+    SUPERVISOR,
     Said,
     numbered,
 )
@@ -81,6 +82,11 @@ def twice(place: int) -> list[Event]:
 TRACES: tuple[tuple[str, str, Callable[[], list[Event]]], ...] = (
     ("an event removed", "numbers", lambda: gap(_find("qmgr.deferred"))),
     ("an event doubled", "numbers", lambda: twice(_find("qmgr.freed"))),
+    (
+        "a process that outlives its generation",
+        "lives",
+        lambda: numbered(after(_find("qmgr.deferred"), (SUPERVISOR, "supervisor.started", {}))),
+    ),
     (
         "a delivery removed, the rest numbered anew",
         "interleaving",

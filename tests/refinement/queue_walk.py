@@ -74,10 +74,12 @@ class Marks(Store):
         """Envelope, content and marks, as the queue manager and an agent read them."""
         name = queue_id_of(token)
         loaded = self.module.load(self.disk, name)
-        chunk, handle = loaded.chunk, loaded.handle
+        handle = loaded.handle
+        chunk = self.module.read_chunk(self.disk, handle, name, verify=True)
         octets = b"".join(self.disk.read(handle, at.length, at.offset) for at in chunk.content)
         self.disk.close(handle)
-        same = octets == self.content[token] and chunk.envelope == envelope_of(token)
+        same = octets == self.content[token] and loaded.octets == len(octets)
+        same = same and loaded.envelope == chunk.envelope == envelope_of(token)
         hold("visible_is_complete", same, f"{token}: {octets!r}")
         known, read = self.marks[token], list(loaded.marks)
         hold("marks_are_ours", read == known[: len(read)], f"{read}, not {known}")

@@ -93,7 +93,7 @@ MUTANTS = {
     ),
     "leftovers in tmp/ stay": (
         Maildir, "nothing_left_over",
-        "        if _OURS.match(name):", "        if not __mutant_ran__():",
+        "        if _arrival_s(name) < before_s:", "        if not __mutant_ran__():",
     ),
 }  # fmt: skip
 

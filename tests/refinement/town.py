@@ -15,6 +15,9 @@ A kill ends the role and all its agents at one moment; the next life begins on t
 and enqueue names every chunk that is there. A power cut takes marks back as well (any last ones:
 they are never synced), and brings freed chunks back as they were, their marks lost.
 
+The queue may lie in any store (`store` in the role's slice). Where it is not ours, the role keeps
+it and recovers it itself, and a power cut is a kill: what it leaves is enumerated elsewhere.
+
 Longer than most files: all who live here see the same weather and write into the same ledger.
 """
 
@@ -22,6 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -55,9 +59,21 @@ from refmta.processes.channels import local_channels
 from refmta.roles.qmgr.state import Slice
 from refmta.stores import chunks
 from refmta.stores.disk import PosixDisk
+from refmta.stores.queue import Draft, QueueStore, open_queue
 from refmta.wire import messages as wire
-from refmta.wire.envelope import Envelope, encode_chunk
+from refmta.wire.envelope import Envelope, decode_envelope, encode_chunk, encode_envelope
 from subjects.tokens import queue_id_of, token_of
+
+#: By store: what it needs, the place of what was set aside last.
+DIRECTORIES = {
+    "chunks": (chunks.CHUNKS, chunks.DAMAGED),
+    "sendmail_qfdf": ("mqueue", "damaged"),
+    "qmail_todo": (
+        "pid", "mess", "intd", "todo", "info", "local", "remote", "bounce", "damaged",
+    ),
+    "postfix_modebit": ("incoming", "active", "deferred", "corrupt"),
+    "sendmailx_ibdb": ("cdb", "ibdb", "deferred", "damaged"),
+}  # fmt: skip
 
 
 class Silent:
@@ -76,14 +92,18 @@ class Town:
         """carrier: makes both ends of a channel. config: of the role's slice."""
         self.spool, self.role, self.carrier, self.config = spool, role, carrier, config
         self.lifetime_s = config["lifetime_s"]
+        self.store = config.get("store", "chunks")
         self.ledger = Ledger()
         self.weather = dict.fromkeys(PLACES, "fair")
         self.fair_since = dict.fromkeys(PLACES, float("-inf"))
         self.reporter = "fair"
         self.uneasy_s = float("-inf")  # when the last kill or the reporter's last trouble ended
         self.originals: dict[str, bytes] = {}
+        self.envelopes: dict[str, Envelope] = {}
+        self.drafts: dict[str, Draft] = {}
+        self.logs = False
         self.chance = Random(0)
-        for name in (chunks.CHUNKS, chunks.DAMAGED):
+        for name in DIRECTORIES[self.store]:
             (spool / name).mkdir(exist_ok=True)
 
     # -- the role's life --------------------------------------------------------------------------
@@ -102,7 +122,8 @@ class Town:
                 self.enqueue = self.link("enqueue")
                 self.nursery.start_soon(self.resolve, self.link("resolve"))
                 self.nursery.start_soon(self.report, self.link("bounce"))
-                await self.announce(*self.queued())
+                if not self.config.get("keeps"):
+                    await self.announce(*self.queued())
                 task_status.started()
         finally:
             for each in self.channels:
@@ -142,6 +163,8 @@ class Town:
     def cut_power(self) -> None:
         """After a kill: marks go, and freed chunks come back, as chance will have it."""
         for token, original in self.originals.items():
+            if self.store != "chunks":
+                return
             path = self.spool / chunks.CHUNKS / queue_id_of(token)
             if path.exists():
                 octets = path.read_bytes()
@@ -157,21 +180,28 @@ class Town:
 
     # -- the queue --------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[QueueStore[Any]]:
+        """The store, as another process sees it."""
+        disk = PosixDisk(self.spool)
+        try:
+            yield open_queue(self.store, disk, {})
+        finally:
+            disk.leave()
+
     def queued(self) -> list[str]:
-        return sorted(os.listdir(self.spool / chunks.CHUNKS))
+        with self.opened() as store:
+            return sorted(store.names())
 
     def keys(self, token: str) -> list[Key]:
         return [(token, address) for address in expanded(self.ledger.expected[token])]
 
     def marks(self, name: str) -> tuple[list[str], tuple[Any, ...]]:
         """Addresses by index, and marks."""
-        disk = PosixDisk(self.spool)
-        try:
-            loaded = chunks.load(disk, name)
-            disk.close(loaded.handle)
-        finally:
-            os.close(disk._root)
-        addresses = list(loaded.chunk.envelope.recipients)
+        with self.opened() as store:
+            loaded = store.look(name)
+            store.disk.close(loaded.handle)
+        addresses = list(loaded.envelope.recipients)
         for mark in loaded.marks:
             if mark.kind == "expanded":
                 addresses += mark.targets
@@ -189,17 +219,53 @@ class Town:
             queue_id=name, arrival_s=int(self.wall()), reverse_path="" if null else SENDER,
             recipients=addresses, client="192.0.2.1", helo="h", protocol="SMTP",
         )  # fmt: skip
-        self.originals[token] = encode_chunk(envelope, [f"Subject: {token}\r\n\r\n".encode()])
-        (self.spool / chunks.CHUNKS / name).write_bytes(self.originals[token])
+        content = f"Subject: {token}\r\n\r\n".encode()
+        if self.store == "chunks":
+            self.originals[token] = encode_chunk(envelope, [content])
+            (self.spool / chunks.CHUNKS / name).write_bytes(self.originals[token])
+        else:
+            self._commit(envelope, content)
+        self.envelopes[name] = envelope
         self.ledger.expected[token] = addresses
         self.ledger.arrived[token] = trio.current_time()
         self.ledger.null |= {token} if null else set()
         return name
 
+    def _commit(self, envelope: Envelope, content: bytes) -> None:
+        """As another process does it.  Of what it left, a descriptor is opened for the agents."""
+        with self.opened() as store:
+            draft = store.draft(envelope)
+            draft.add(content)
+            draft.finish()
+            hold("nothing_lost", store.commit([draft]) == {}, envelope.queue_id)
+            self.logs = store.logs_envelopes
+            self.drafts[envelope.queue_id] = draft  # open until it is answered
+            handle = store.open(envelope.queue_id)
+            self.originals[token_of(envelope.queue_id)] = os.pread(handle, 1 << 16, 0)
+            os.close(handle)
+
     async def announce(self, *names: str) -> None:
-        if names:
+        if self.logs:
+            await self._register(names)
+        for name in names:
+            if name in self.drafts:
+                self.drafts.pop(name).close()
+        if names and not self.logs:
             self.enqueue.post(wire.Arrived(queue_ids=names))
             await self.enqueue.flush()
+
+    async def _register(self, names: tuple[str, ...]) -> None:
+        """They are messages when qmgr has logged their envelopes."""
+        for name in names:
+            head = encode_envelope(self.envelopes[name])
+            self.enqueue.post(wire.Register(queue_id=name, head=head))
+        await self.enqueue.flush()
+        missing = set(names)
+        while missing:
+            for item in await self.enqueue.receive():
+                if isinstance(item.message, wire.Registered):
+                    hold("nothing_lost", not item.message.error, item.message.error)
+                    missing.discard(item.message.queue_id)
 
     # -- peers ------------------------------------------------------------------------------------
 
@@ -245,7 +311,7 @@ class Town:
 
     async def agent(self, user: str, channel: Channel) -> None:
         async for job, octets in heard(channel):
-            token = self.token_in(job.queue_id, octets)
+            token = self.token_in(job, octets)
             await self.take_time(user)
             verdict = self.attempt(user, token, f"{user}@example.org")
             if verdict is None:
@@ -262,7 +328,7 @@ class Town:
         async with trio.open_nursery() as nursery:
             async for job, octets in heard(channel):
                 if isinstance(job, wire.Relay):
-                    token = self.token_in(job.queue_id, octets)
+                    token = self.token_in(job, octets)
                     nursery.start_soon(self._relay, channel, job, token, nursery.cancel_scope)
 
     async def _relay(
@@ -334,7 +400,7 @@ class Town:
 
     async def report(self, channel: Channel) -> None:
         async for job, octets in heard(channel):
-            token = self.token_in(job.queue_id, octets)
+            token = self.token_in(job, octets)
             await trio.sleep(1)
             if self.reporter == "dies before":
                 break
@@ -374,10 +440,16 @@ class Town:
         age_s = trio.current_time() - self.ledger.arrived[key[0]]
         return key in self.ledger.refused or key[1] == NOBODY or age_s >= self.lifetime_s - 1
 
-    def token_in(self, name: str, octets: bytes) -> str:
-        """The message behind a descriptor is what was submitted under this name."""
-        token = token_of(name)
-        hold("no_misdelivery", octets.startswith(self.originals[token]), name)
+    def token_in(self, job: Any, octets: bytes) -> str:
+        """The message behind a descriptor is what was submitted under this name; so is what says
+        whose it is, if that comes beside it.
+        """
+        token = token_of(job.queue_id)
+        hold("no_misdelivery", octets.startswith(self.originals[token]), job.queue_id)
+        if job.head:
+            beside, submitted = decode_envelope(job.head), self.envelopes[job.queue_id]
+            hold("no_misdelivery", beside.reverse_path == submitted.reverse_path, beside)
+            hold("no_misdelivery", beside.queue_id == job.queue_id, beside)
         return token
 
     # -- judgement --------------------------------------------------------------------------------
@@ -395,7 +467,8 @@ class Town:
                     hold("marks_after_delivery", bool(done), f"{token}, {address}")
         for token in self.ledger.arrived:
             self._no_starvation(token)
-        hold("nothing_lost", not os.listdir(self.spool / chunks.DAMAGED), "set aside as damaged")
+        aside = self.spool / DIRECTORIES[self.store][-1]
+        hold("nothing_lost", not os.listdir(aside), "set aside as damaged")
 
     def _nothing_lost(self, token: str, queued: bool) -> None:
         ledger = self.ledger

@@ -31,6 +31,7 @@ class Server:
     config: Path
     process: subprocess.Popen[bytes] | None = None
     begun: int = 0
+    architecture: str = ""
 
     @property
     def spool(self) -> Path:
@@ -41,7 +42,9 @@ class Server:
         return self.directory / "log"
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "refmta.cli.main", *arguments]
+        named = self.architecture and arguments[0] == "serve"
+        composed = ["--architecture", self.architecture] if named else []
+        return [sys.executable, "-m", "refmta.cli.main", *arguments, *composed]
 
     def start(self, *, wait: bool = True) -> None:
         self.begun = self.log.stat().st_size if self.log.exists() else 0
@@ -152,6 +155,7 @@ def server(
     users: tuple[str, ...] = ("ada", "bob"),
     extra: str = "",
     start: bool = True,
+    architecture: str = "",
 ) -> Iterator[Server]:
     """A server for example.org with these users: as root each has a user id of its own, else they
     are virtual mailboxes.  `extra` is appended to the configuration.
@@ -168,7 +172,7 @@ def server(
     lines += _recipients(directory, users)
     config = directory / "refmta.toml"
     config.write_text("\n".join(lines) + "\n" + extra)
-    running = Server(directory, port, config)
+    running = Server(directory, port, config, architecture=architecture)
     try:
         if start:
             running.start()

@@ -31,6 +31,7 @@ from system.observe import (
 )
 from system.server import Server, server
 
+from refmta.architectures.catalogue import ARCHITECTURES
 from refmta.cli.main import main
 from refmta.wire.envelope import Envelope, encode_chunk, mark_record
 
@@ -268,7 +269,8 @@ def test_an_unknown_architecture_is_answered_with_the_known_ones(tmp_path):
     with server(tmp_path / "s", start=False) as prepared:
         done = prepared.run("serve", "--architecture", "monolith")
         assert done.returncode == 2
-        assert done.stderr == "no architecture 'monolith'; there are: refmta\n"
+        known = ", ".join(ARCHITECTURES)
+        assert done.stderr == f"no architecture 'monolith'; there are: {known}\n"
 
 
 # -- mailboxes ------------------------------------------------------------------------------------

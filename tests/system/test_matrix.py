@@ -40,6 +40,21 @@ def test_refmta_is_as_expected():
     assert {each["pattern"] for each in report["claims"]} == set(PATTERNS)
 
 
+def test_who_lives_for_one_delivery_is_caught_in_it():
+    """qmail's lspawn: a process for each, which becomes the recipient."""
+    with running(refmta, "qmail") as bench:
+        caught = bench.process("lspawn worker")
+        assert caught == bench.process("lspawn worker")  # it waits
+        assert caught.detail in bench.site.users
+        loaded = bench.instant("loaded")
+        (seen,) = loaded.named("lspawn worker")
+        assert seen.uids == (bench.manifest.recipients[seen.detail],) * 4
+        parts = {part for each in bench.manifest.compartments for part in each.parts}
+        assert parts <= {each.name for each in loaded.processes}
+        bench.settle()
+        assert not [each for each in bench.target.processes() if each.pid == caught.pid]
+
+
 def test_an_unknown_architecture():
     done = matrix("--target", "refmta:nonesuch", "--only", "chroot_jail")
     assert done.returncode == 2

@@ -278,7 +278,7 @@ def test_sessions_that_run_already_are_cut_short_and_ps_shows_stress(tmp_path):
 @pytest.mark.needs("root")
 def test_control_a_parent_that_tells_only_new_workers_leaves_the_silent_ones_alone(tmp_path):
     changes: Changes = {
-        "processes/pool.py": [
+        "processes/staff.py": [
             ("            if not worker.retired:\n", "            if False:\n"),
         ]
     }

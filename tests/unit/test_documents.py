@@ -17,6 +17,7 @@ from refmta.architectures.sections import (
     Reports,
     Retry,
     Rewrite,
+    Sendmail,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,8 @@ def test_each_configuration_shown_is_right():
 
 def shown(default):
     """A default as the tables of the manual write it."""
+    if isinstance(default, bool):
+        return f"`{json.dumps(default)}`"
     return f"{default:g}" if isinstance(default, int | float) else f"`{json.dumps(default)}`"
 
 
@@ -74,12 +77,12 @@ def test_every_key_and_default_is_told():
     for section in (Pool(), Remote(), Retry()):
         for key, default in msgspec.structs.asdict(section).items():
             assert f"`{key}` ({default:g})" in OPERATING, (section, key, default)
-    for section in (Relay(), Reports(), Rewrite()):
+    for section in (Relay(), Reports(), Rewrite(), Sendmail()):
         for key, default in msgspec.to_builtins(section).items():
             assert f"| `{key}` | {shown(default)} |" in OPERATING, (key, default)
 
 
 def test_links_lead_somewhere():
-    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
             assert (document.parent / target).exists(), (document.name, target)

@@ -69,6 +69,8 @@ class Operator:
 
     def _retry_all(self) -> str:
         queue = self.queue
+        self._look_around()
+        queue.forced.update(queue.incoming)
         for queue_id in [each for each, when_s in queue.known.items() if when_s > 0]:
             queue.forced.add(queue_id)
             queue.schedule(queue_id, 0.0)
@@ -77,6 +79,11 @@ class Operator:
         for active in [each for each in queue.active.values() if each.reports]:
             self._retry(active)
         return ""
+
+    def _look_around(self) -> None:
+        """Where others put mail into the queue without a word, the operator means that, too."""
+        if self.queue.config.scan_s:
+            self.queue.intake.scan()
 
     def _bring_back(self, queue_id: str) -> None:
         """Load a waiting message ahead of its time."""
@@ -89,10 +96,11 @@ class Operator:
     async def answer(self, context: Context, ask: wire.Ask) -> None:
         """Describe the queue, some messages at a time, so that mail goes on."""
         queue = self.queue
+        self._look_around()
         names = [ask.queue_id] if ask.queue_id else sorted(queue.known)
         rows: list[view.Row] = []
         for name in names:
-            row = view.look(queue.disk, name, queue.known.get(name))
+            row = view.look(queue.store, name, queue.known.get(name))
             if row is not None:
                 rows.append(row)
             if len(rows) >= ROWS_AT_ONCE:

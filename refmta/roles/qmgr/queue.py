@@ -1,7 +1,9 @@
 """The messages of the queue: brought into memory, advanced, put to rest, freed.
 
 What lives on disk is the truth: an active message is loaded when its turn comes and forgotten when
-it waits; a waiting one costs a queue id and a time, so that 20,000 of them slow nothing down.
+it waits; a waiting one costs a queue id and a time, so that 20,000 of them slow nothing down.  How
+it lies there is the store's business (`stores.queue`); where several processes work on one store,
+loading claims a message, and one that rests is released.
 
 A message is in one of these places:
 
@@ -9,6 +11,8 @@ A message is in one of these places:
     active            in memory: asked about, in flight, or being reported
     due               on disk, until a time
     parked            on disk, until its carrier has room (or a time: its lifetime goes on)
+
+How it becomes known is in `intake`.
 """
 
 from __future__ import annotations
@@ -18,8 +22,9 @@ import heapq
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 from zlib import crc32
 
 import trio
@@ -27,6 +32,8 @@ import trio
 from refmta.journal import Journal
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken
 from refmta.protocol import delivery, schedule
+from refmta.roles.qmgr.cleaning import Cleaning
+from refmta.roles.qmgr.intake import Intake
 from refmta.roles.qmgr.reports import Reports
 from refmta.roles.qmgr.routes import Routes
 from refmta.roles.qmgr.state import (
@@ -38,10 +45,12 @@ from refmta.roles.qmgr.state import (
     Carrier,
     Slice,
 )
-from refmta.stores import chunks
-from refmta.stores.disk import Disk
+from refmta.stores.queue import Claimed, QueueStore
 from refmta.wire.envelope import ChunkError
 from refmta.wire.messages import Message
+
+#: A message of which some recipient was tried.
+TRIED = (delivery.Status.DEFERRED, delivery.Status.FAILED)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +60,7 @@ class Queue:
     wall: the time of day, seconds since 1970.  carriers: by the kind of a target.
     """
 
-    disk: Disk
+    store: QueueStore[Any]
     config: Slice
     journal: Journal
     wall: Callable[[], float]
@@ -68,6 +77,8 @@ class Queue:
     forced: set[str] = field(default_factory=set)
     rescheduled: trio.Event = field(default_factory=trio.Event)
     draining: bool = False
+    intake: Intake = field(init=False)
+    cleaning: Cleaning = field(init=False)
     routes: Routes = field(init=False)
     reports: Reports = field(init=False)
     local_plan: schedule.Schedule = field(init=False)
@@ -80,6 +91,7 @@ class Queue:
 
     def __post_init__(self) -> None:
         config = self.config
+        self.intake, self.cleaning = Intake(self), Cleaning(self)
         self.routes, self.reports = Routes(self), Reports(self)
         self.local_plan = schedule.Schedule(
             first_s=schedule.LOCAL.first_s, lifetime_s=config.lifetime_s
@@ -114,6 +126,14 @@ class Queue:
             if dirty:  # cancelled, as a session that has to end: `keep_time` writes the rest
                 self._dirty = {**dirty, **self._dirty}
                 self.rescheduled.set()
+
+    def settled(self) -> bool:
+        """Whether nothing is begun and unfinished.  What waits on disk is no part of it."""
+        return not (self.active or self.incoming or self._dirty or self.unanswered())
+
+    def unanswered(self) -> bool:
+        """Whether a report is being written, or an envelope waits to be logged."""
+        return bool(self.reports.flying() or self.intake.registering)
 
     # -- into memory ------------------------------------------------------------------------------
 
@@ -153,9 +173,10 @@ class Queue:
         if queue_id in self.active:  # the operator was faster than its carrier's turn
             return
         try:
-            loaded = chunks.load(self.disk, queue_id)
-        except FileNotFoundError:
+            loaded = self.store.load(queue_id)
+        except (FileNotFoundError, Claimed):  # done, or in somebody's hands: a scan looks again
             self.known.pop(queue_id, None)
+            self.intake.tried(queue_id)
             return
         except ChunkError as error:
             self.set_aside(queue_id, str(error))
@@ -163,15 +184,15 @@ class Queue:
         except OSError as error:
             self._trouble(queue_id, error)
             return
-        envelope = loaded.chunk.envelope
+        envelope = loaded.envelope
         state = delivery.start(queue_id, envelope.arrival_s, envelope.recipients)
         try:
             state, _ = delivery.replay(state, loaded.marks)
         except delivery.MarkError as error:
-            self.disk.close(loaded.handle)
+            self.store.disk.close(loaded.handle)
             self.set_aside(queue_id, str(error))
             return
-        active = Active(envelope, state, loaded.end, loaded.handle)
+        active = Active(envelope, state, loaded.end, loaded.handle, head=loaded.head)
         self.active[queue_id] = active
         if state.open == 0:
             self._carry_out(active, delivery.Free())
@@ -275,7 +296,10 @@ class Queue:
         state = active.state
         if state.gone or delivery.with_status(state, delivery.Status.IN_FLIGHT):
             return
-        if delivery.to_resolve(state) or self.reports.begin(active):
+        if delivery.to_resolve(state):
+            return
+        self.intake.tried(active.queue_id)
+        if self.reports.begin(active):
             return
         waiting = delivery.to_dispatch(state)
         if waiting and self.expired(active):
@@ -287,8 +311,16 @@ class Queue:
         self._close(active)
         for index in waiting:
             self._park(active, index)
+        self._lay_down(active)
         times = [] if state.held else list(self._times(active, waiting))
         self.schedule(active.queue_id, min(times, default=NEVER_S))
+
+    def _lay_down(self, active: Active) -> None:
+        """On the disk, too, if the store makes a difference."""
+        with self._written(active.queue_id):
+            if any(each.status in TRIED for each in active.state.recipients):
+                self.store.rested(active.queue_id)
+            self.store.release(active.queue_id)
 
     def _park(self, active: Active, index: int) -> str:
         """Let a pending recipient wait for its carrier; returns what it waits for."""
@@ -339,18 +371,23 @@ class Queue:
 
     def _carry_out(self, active: Active, effect: delivery.Effect) -> None:
         queue_id = active.queue_id
-        try:
+        with self._written(queue_id):
             match effect:
                 case delivery.AppendMark():
-                    active.end = chunks.append_marks(self.disk, queue_id, active.end, effect.marks)
+                    active.end = self.store.append_marks(queue_id, active.end, effect.marks)
                 case delivery.Free():
                     self._forget(active)
-                    self.disk.unlink(chunks.chunk_path(queue_id))
+                    self.store.free(queue_id)
                     self.journal.info("removed", queue_id=queue_id)
                 case delivery.Undeliverable() | delivery.Retry():
                     pass  # `rest` reads it from the state: it has the report made, or waits
+
+    @contextlib.contextmanager
+    def _written(self, queue_id: str) -> Iterator[None]:
+        """A lost mark or unlink costs a second delivery, never a message."""
+        try:
+            yield
         except OSError as error:
-            # A lost mark or unlink costs a second delivery, never a message.
             self.journal.error(
                 "queue not written", queue_id=queue_id, reason=os.strerror(error.errno or 0)
             )
@@ -359,6 +396,7 @@ class Queue:
         self.active.pop(active.queue_id, None)
         self.known.pop(active.queue_id, None)
         self.reports.forget(active.queue_id)
+        self.intake.tried(active.queue_id)
         self._close(active)
 
     # -- descriptors ------------------------------------------------------------------------------
@@ -371,11 +409,11 @@ class Queue:
         if active.descriptor >= 0:
             descriptor, active.descriptor = active.descriptor, -1
             return descriptor
-        return self.disk.open_read(chunks.chunk_path(active.queue_id))
+        return self.store.open(active.queue_id)
 
     def _close(self, active: Active) -> None:
         if active.descriptor >= 0:
-            self.disk.close(active.descriptor)
+            self.store.disk.close(active.descriptor)
             active.descriptor = -1
 
     def refuse(self, active: Active, indices: Iterable[int], error: OSError) -> None:
@@ -438,7 +476,7 @@ class Queue:
     def examine(self, active: Active) -> None:
         """Whoever calls a chunk damaged may be seized, and the chunk others' too."""
         try:
-            chunks.examine(self.disk, active.queue_id)
+            self.store.examine(active.queue_id)
         except ChunkError as error:
             self.set_aside(active.queue_id, str(error))
         except OSError as error:
@@ -454,9 +492,10 @@ class Queue:
             active.state = delivery.step(active.state, delivery.Removed())[0]
             self._forget(active)
         self.known.pop(queue_id, None)
+        self.intake.tried(queue_id)
         self.journal.error("chunk set aside", queue_id=queue_id, reason=reason)
         try:
-            chunks.set_aside(self.disk, queue_id, "damaged")
+            self.store.set_aside(queue_id, "damaged")
             self.trace("qmgr.set_aside", queue_id=queue_id)
         except OSError as error:
             self._trouble(queue_id, error)
@@ -465,4 +504,5 @@ class Queue:
         self.journal.error(
             "queue not readable", queue_id=queue_id, reason=os.strerror(error.errno or 0)
         )
+        self.intake.tried(queue_id)
         self.schedule(queue_id, self.wall() + TROUBLE_S)

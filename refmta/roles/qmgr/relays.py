@@ -4,8 +4,8 @@ Theory: `protocol.destinations` says how many sessions a destination may have, a
 this file makes a channel for each (`Context.call`), feeds it with jobs, and reads their ends.  All
 jobs of one session have one destination: its worker never holds two destinations' mail.
 
-A job is a message and up to `RECIPIENTS` of its recipients.  A session has some lanes, each of
-which is a place in the books: a job at a time, and so a connection.
+A job is a message and some of its recipients (`Slice.recipients_per_job`).  A session has some
+lanes, each of which is a place in the books: a job at a time, and so a connection.
 
 When a session breaks, nobody knows which of its recipients have got the message: they are handed
 out again (a named window for duplicates); after `LOSSES` sessions a message is deferred instead.
@@ -32,10 +32,6 @@ from refmta.wire import messages as wire
 if TYPE_CHECKING:
     from refmta.roles.qmgr.queue import Queue
 
-#: Recipients of one job (RFC 5321 4.5.3.1.8: every server takes 100; Postfix sends 50).
-RECIPIENTS: Final = 100
-#: Jobs of one session: then its worker is replaced (Postfix: max_use 100, of one connection).
-JOBS: Final = 500
 #: Jobs of one session at once.  A worker opens a connection for each.
 LANES: Final = 10
 #: How long a session without work is kept, so that its connection is used again.
@@ -127,9 +123,9 @@ class Relays:
 
     def take(self, owner: str, active: Active, indices: Sequence[int]) -> None:
         """Marked at once as in flight; an idle session takes it now, else it waits for one."""
-        hop = self._hop(owner)
-        for start in range(0, len(indices), RECIPIENTS):
-            part = tuple(indices[start : start + RECIPIENTS])
+        hop, size = self._hop(owner), self.queue.config.recipients_per_job
+        for start in range(0, len(indices), size):
+            part = tuple(indices[start : start + size])
             self.queue.step(active, delivery.Dispatched(part))
             hop.backlog.append((active, part))
         for session in hop.sessions:
@@ -170,13 +166,18 @@ class Relays:
         """One lane more, in a session that bears it or in a new one."""
         for session in hop.sessions:
             ending = session.over or session.scope.cancel_called
-            if session.lanes < LANES and session.jobs < JOBS and not ending:
+            idle = session.lanes - len(session.flying)
+            if session.lanes < LANES and idle < self._left(session) and not ending:
                 session.lanes += 1
                 return session
         session = Session(name, self.call("remote"))
         hop.sessions.append(session)
         self.nursery.start_soon(self._follow, session, hop)
         return session
+
+    def _left(self, session: Session) -> int:
+        """How many more jobs it may have."""
+        return self.queue.config.jobs_per_session - session.jobs
 
     def _narrow(self, session: Session) -> None:
         """Give back the places that are not in use; one is kept until the session ends."""
@@ -199,7 +200,7 @@ class Relays:
         """A job for each lane that is free."""
         # One that was told to end takes no more: its worker would relay a job that nobody awaits.
         while hop.backlog and not (session.over or session.scope.cancel_called):
-            if len(session.flying) >= session.lanes or session.jobs >= JOBS:
+            if len(session.flying) >= session.lanes or not self._left(session):
                 return
             if session.jobs and self.books.newcomer(self.queue.wall()):
                 # A slow destination's lanes must not last for all of its mail.
@@ -239,6 +240,7 @@ class Relays:
             destination=session.name,
             recipients=tuple(recipients),
             reverse_path=active.said_from,
+            head=active.head,
         )
         queue.post(session.channel, job, descriptor)
 
@@ -263,7 +265,7 @@ class Relays:
         """A session without jobs is kept for a moment, unless it has served its time."""
         if session.flying:
             return
-        if session.jobs >= JOBS or self.queue.draining:
+        if not self._left(session) or self.queue.draining:
             session.over = True
         session.idle_since_s = trio.current_time()
         session.scope.deadline = session.idle_since_s + IDLE_S

@@ -185,6 +185,7 @@ class Reports:
                 for index in account.indices
             ),
             until_s=ends_s if account.kind == "delayed" else 0,
+            head=active.head,
         )
 
     async def follow(self, channel: Channel) -> None:

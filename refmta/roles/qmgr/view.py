@@ -1,12 +1,13 @@
-"""What the operator sees of a message in the queue, read from its chunk."""
+"""What the operator sees of a message in the queue, read from the disk."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
 from refmta.protocol import delivery
-from refmta.stores import chunks
-from refmta.stores.disk import Disk
+from refmta.stores.queue import QueueStore
 from refmta.wire.envelope import ChunkError, Envelope
 
 
@@ -33,20 +34,20 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     next_attempt_s: float | None = None
 
 
-def look(disk: Disk, queue_id: str, next_s: float | None = None) -> Row | None:
+def look(store: QueueStore[Any], queue_id: str, next_s: float | None = None) -> Row | None:
     """The row of a message; None if it is not (or no longer) there."""
     try:
-        loaded = chunks.load(disk, queue_id)
+        loaded = store.look(queue_id)
     except (ChunkError, OSError):
         return None
-    disk.close(loaded.handle)
-    envelope = loaded.chunk.envelope
+    store.disk.close(loaded.handle)
+    envelope = loaded.envelope
     state = delivery.start(queue_id, envelope.arrival_s, envelope.recipients)
     try:
         state, _ = delivery.replay(state, loaded.marks)
     except delivery.MarkError:
         return None
-    return _row(envelope, state, loaded.chunk.content_octets, next_s)
+    return _row(envelope, state, loaded.octets, next_s)
 
 
 def _row(envelope: Envelope, state: delivery.Message, octets: int, next_s: float | None) -> Row:

@@ -32,7 +32,7 @@ import trio
 
 from refmta.protocol import smtp_client as smtp
 from refmta.protocol.mx import Candidate
-from refmta.roles.remote.content import Letter
+from refmta.roles.remote.content import Outgoing
 from refmta.wire.reply import ReplyError, ReplyParser
 
 READ_OCTETS = 8 * 1024
@@ -80,7 +80,7 @@ class Connection:
         """Whether it may serve another transaction, as far as is known without asking."""
         return self.session.phase is smtp.Phase.READY
 
-    async def transact(self, transaction: smtp.Transaction, letter: Letter) -> smtp.Done:
+    async def transact(self, transaction: smtp.Transaction, letter: Outgoing) -> smtp.Done:
         """Send one message.  The connection must be new, or usable.
 
         Raises OSError if the message can't be read any more; the connection is closed then.

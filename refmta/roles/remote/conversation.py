@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import dns.resolver
@@ -194,7 +194,12 @@ class Conversation:
 
 
 def attend(
-    channel: Channel, configuration: bytes, journal: Journal, trace: Callable[..., None]
+    channel: Channel,
+    _client: str,
+    configuration: bytes,
+    _channels: Mapping[str, Channel],
+    journal: Journal,
+    trace: Callable[..., None],
 ) -> Conversation:
     """A conversation for a call, whose channel it takes over.  Raises msgspec.DecodeError."""
     config = msgspec.msgpack.decode(configuration, type=Slice)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from refmta.protocol import smtp_client as smtp
-from refmta.roles.remote.content import Letter, Unsendable
+from refmta.roles.remote.content import Outgoing, Unsendable
 from refmta.wire.messages import Relay, Relayed, RelayOutcome, RelayRecipient
 
 #: Bounds of the fields of a RelayOutcome, in octets of ASCII.
@@ -36,7 +36,7 @@ class Progress:
     """
 
     job: Job
-    letter: Letter
+    letter: Outgoing
     pending: tuple[RelayRecipient, ...]
     outcomes: dict[int, RelayOutcome] = field(default_factory=dict)
     finding: Literal["alive", "dead", "unknown"] = "unknown"

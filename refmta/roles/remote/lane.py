@@ -88,7 +88,7 @@ class Lane:
         if self.owner.hurried:
             return same(relay, "returned", "", "this server stops")
         try:
-            letter = await content.read(self.owner.disk, job.descriptor, relay.queue_id)
+            letter = await content.read(self.owner.disk, job.descriptor, relay.queue_id, relay.head)
             return await self._deliver(Progress(job, letter, relay.recipients))
         except ChunkError as error:
             self._log(relay, "damaged", str(error))

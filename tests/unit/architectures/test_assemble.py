@@ -13,14 +13,34 @@ import msgspec
 import pytest
 
 from refmta.architectures import launch
-from refmta.architectures.architecture import Architecture, CompartmentRow
+from refmta.architectures.architecture import (
+    OWN,
+    RECIPIENT,
+    ROOT,
+    Architecture,
+    CompartmentRow,
+)
 from refmta.architectures.assemble import Assembly, assemble
-from refmta.architectures.catalogue import ARCHITECTURES
+from refmta.architectures.catalogue import ARCHITECTURES, find, take_away
 from refmta.architectures.configuration import Configuration, ConfigurationError, Settings
+from refmta.architectures.evolution import EVOLUTION
 from refmta.patterns.secure_preforking import Rules
 from refmta.processes.plan import Plan
-from refmta.processes.pool import PoolSlice
-from refmta.roles import accounts, bounce, enqueue, local, qmgr, remote, resolve, smtpd
+from refmta.processes.pool_slice import PoolSlice
+from refmta.roles import (
+    accounts,
+    bounce,
+    clean,
+    enqueue,
+    lmtpc,
+    lmtpd,
+    local,
+    qmgr,
+    remote,
+    resolve,
+    smtpd,
+)
+from refmta.stores.recipients import Recipients, recipients
 
 SECRET = "ada-and-nobody-else"
 TEXT = f"""\
@@ -35,7 +55,8 @@ uid = 5000
 gid = 5001
 home = "/home/grace"
 """
-every = pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
+EVERY = {**ARCHITECTURES, **EVOLUTION}
+every = pytest.mark.parametrize("architecture", EVERY.values(), ids=EVERY)
 
 
 def settings(text: str = TEXT) -> Settings:
@@ -48,14 +69,44 @@ def assembled(architecture: Architecture, *, root: bool = True, text: str = TEXT
 
 
 @every
-def test_every_compartment_is_a_user_of_its_own_in_the_reserved_range(architecture):
+def test_every_user_that_the_rows_name_is_one_in_the_reserved_range(architecture):
+    """Rows that name the same user share it; all others have one that nobody else has."""
     made = assembled(architecture)
     rows = made.manifest["compartments"]
-    ids = [row["uid"] for row in rows] + [made.owners["virtual"]]
-    assert len(set(ids)) == len(ids)
     assert [row["gid"] for row in rows] == [row["uid"] for row in rows]
+    whose: dict[int, set[str]] = {made.owners["virtual"]: {"virtual"}}
+    for row in rows:
+        user = architecture.row(row["name"]).user
+        own = user in (OWN, RECIPIENT) or (user != ROOT and "users" not in architecture.layers)
+        whose.setdefault(row["uid"], set()).add(row["name"] if own else user)
+        assert row["privileged"] == (row["uid"] == 0) == (user == ROOT)
+    assert all(len(names) == 1 for names in whose.values()), whose
+    assert len({str(names) for names in whose.values()}) == len(whose)
     low, high = made.manifest["reserved"][-1]
-    assert all(low <= each < high for each in ids)
+    assert all(low <= each < high for each in whose if each)
+
+
+def test_ours_shares_no_user():
+    made = assembled(ARCHITECTURES["refmta"])
+    ids = [row["uid"] for row in made.manifest["compartments"]] + [made.owners["virtual"]]
+    assert len(set(ids)) == len(ids) and 0 not in ids
+
+
+def test_who_is_root_may_be_told_to_be_another_user_but_for_who_becomes_the_recipient():
+    """Sendmail's RunAsUser; lspawn could not do its work."""
+    text = TEXT + "[sendmail]\nrun_as_user = true\n"
+    owners = assembled(ARCHITECTURES["sendmail"], text=text).owners
+    assert 0 not in owners.values()
+    assert owners["virtual"] == owners["daemon"], "who can't become another owner"
+    owners = assembled(ARCHITECTURES["qmail"], text=text).owners
+    assert [name for name, uid in owners.items() if uid == 0] == ["lspawn"]
+
+
+def test_without_the_layer_of_users_all_are_one_but_root_and_the_recipients():
+    owners = assembled(take_away(ARCHITECTURES["qmail"], ["users"])).owners
+    shared = {uid for name, uid in owners.items() if name not in ("lspawn", "virtual")}
+    assert len(shared) == 1 and owners["lspawn"] == 0
+    assert owners["virtual"] not in shared
 
 
 @every
@@ -98,25 +149,109 @@ def test_who_has_mailboxes_is_known_to_resolve_alone(architecture):
 FORMS: dict[str, Any] = {
     "smtpd": smtpd.Slice, "enqueue": enqueue.Slice, "qmgr": qmgr.Slice, "local": local.Slice,
     "resolve": resolve.Slice, "accounts": accounts.Slice, "remote": remote.Slice,
-    "bounce": bounce.Slice, "pool": PoolSlice,
+    "bounce": bounce.Slice, "clean": clean.Slice, "lmtpc": lmtpc.Slice, "lmtpd": lmtpd.Slice,
+    "pool": PoolSlice,
 }  # fmt: skip
+
+
+Read = list[tuple[str, str, Any]]
+
+
+def slices_of(architecture: Architecture, text: str = TEXT) -> Read:
+    """(compartment, role or "pool", its slice) of all."""
+    return [
+        (compartment.name, role, msgspec.msgpack.decode(octets, type=FORMS[role]))
+        for compartment in assembled(architecture, text=text).plan.compartments
+        for role, octets in compartment.slices.items()
+    ]
 
 
 @every
 def test_each_role_can_read_its_slice_and_finds_the_configured_values(architecture):
     text = TEXT + "[limits]\nmessage_octets = 70000\nrecipients = 123\nagent_idle_s = 7.0\n"
-    read = {
-        role: msgspec.msgpack.decode(octets, type=FORMS[role])
-        for compartment in assembled(architecture, text=text).plan.compartments
-        for role, octets in compartment.slices.items()
+    for name, role, read in slices_of(architecture, text):
+        row = architecture.row(name)
+        if role in ("smtpd", "enqueue"):
+            assert read.message_octets == 70000 and read.hostname == "mx.example.org"
+        if role == "smtpd":
+            assert read.recipients == 123
+        if role in ("local", "lmtpd"):
+            assert read.idle_s == 7.0 and read.mailbox == architecture.mailbox
+        jailed = "jail" in architecture.layers and row.jail == "spool"
+        inside = "/" if jailed else "/spool"
+        if role == "enqueue":
+            assert (read.spool, read.root) == ("/spool", inside)  # as messages to people call it
+        if role == "qmgr":
+            assert read.spool == inside
+        if role in ("enqueue", "qmgr"):
+            assert read.store == architecture.store
+
+
+@every
+def test_one_process_recovers_the_queue(architecture):
+    """Not each connection's: the keeper's role, in the compartment that stays."""
+    keepers = [
+        (name, role)
+        for name, role, read in slices_of(architecture)
+        if role in ("enqueue", "qmgr") and read.keeps
+    ]
+    assert len(keepers) == 1
+    ((name, role),) = keepers
+    assert role == architecture.keeper and not architecture.row(name).pooled
+
+
+@every
+def test_who_writes_for_all_users_knows_them_and_nobody_else_does(architecture):
+    """A table of recipients goes to those only who become them, one after the other."""
+    for name, role, read in slices_of(architecture):
+        row = architecture.row(name)
+        if role == "pool":
+            assert (read.becomes is not None) == row.becomes
+        if role == "local":
+            alone = row.per_user or row.becomes
+            assert read.all_users == (not alone)
+            table = Recipients() if alone else recipients(assembled(architecture).manifest)
+            assert read.recipients == table
+
+
+@every
+def test_pools_are_told_who_accepts_and_how_often_a_worker_serves(architecture):
+    pools = {name: read for name, role, read in slices_of(architecture) if role == "pool"}
+    assert set(pools) == {row.name for row in architecture.compartments if row.pooled}
+    for name, read in pools.items():
+        row = architecture.row(name)
+        assert (read.shared, read.uses) == (row.acceptor == "workers", row.uses)
+        assert not read.trusted or row.listener
+
+
+@pytest.mark.parametrize(
+    ("name", "agents"),
+    [
+        ("refmta", "wanted"), ("sendmail", "shared"), ("qmail", "called"), ("postfix", "shared"),
+        ("postfix-unjailed", "shared"), ("sendmailx", "shared"), ("evolved-1", "shared"),
+        ("evolved-2", "wanted"),
+    ],
+)  # fmt: skip
+def test_where_local_mail_goes_is_told_to_the_queue_manager(name: str, agents: str):
+    told = {read.agents for _, role, read in slices_of(find(name)) if role == "qmgr"}
+    assert told == {agents}
+
+
+def test_what_only_a_monolith_can_choose_is_told_to_a_monolith_only():
+    text = TEXT + '[sendmail]\ndelivery_mode = "interactive"\nsuper_safe = "false"\n'
+    text += "queue_interval_s = 7.0\n"
+    for name, architecture in ARCHITECTURES.items():
+        read = {role: each for _, role, each in slices_of(architecture, text)}
+        for role in ("enqueue", "qmgr"):
+            expected = "interactive" if name == "sendmail" else "background"
+            assert read[role].delivery == expected, (name, role)
+            assert ("super_safe" in read[role].options) == (name == "sendmail"), (name, role)
+    rounds = {
+        name: read.scan_s
+        for name, role, read in slices_of(ARCHITECTURES["sendmail"], text)
+        if role == "qmgr"
     }
-    assert read["smtpd"].message_octets == read["enqueue"].message_octets == 70000
-    assert read["smtpd"].recipients == 123
-    assert read["local"].idle_s == 7.0
-    assert read["enqueue"].spool == "/spool"  # as messages to people call it
-    jailed = "jail" in architecture.layers
-    assert read["enqueue"].root == read["qmgr"].spool == ("/" if jailed else "/spool")
-    assert read["enqueue"].hostname == "mx.example.org"
+    assert rounds == {"daemon": 0.0, "runner": 7.0}
 
 
 ONWARD = """\
@@ -143,6 +278,7 @@ WITH_BOTH = Architecture(
         CompartmentRow(name="qmgr", roles=("qmgr",)),
         CompartmentRow(name="remote", roles=("remote",), pooled=True),
         CompartmentRow(name="bounce", roles=("bounce",)),
+        CompartmentRow(name="local", roles=("local",), user=RECIPIENT, per_user=True),
         CompartmentRow(name="smtpd", roles=("smtpd",), pooled=True),
     ),
     talks=(), directories=(), draining=(),
@@ -170,6 +306,7 @@ def test_what_is_configured_for_mail_that_leaves_arrives_where_it_is_needed():
         spool="/spool", hostname="mx.example.org", retry_minimum_s=12, retry_maximum_s=13,
         delay_warning_s=11,
         copies=("failed",), postmaster="ada@example.org", remote_workers=9, per_destination=7,
+        local_workers=50,
     )  # fmt: skip
     assert read["resolve"].relay == resolve.RelaySlice(
         networks=("10.0.0.0/8",), smarthost="[smart.example]:587"
@@ -208,23 +345,35 @@ def test_every_name_in_an_architecture_means_something(architecture):
 
 @every
 def test_who_starts_on_first_use_has_a_client_and_nobody_else_starts_it(architecture):
-    """Neither a listening socket nor the supervisor; and a pool's worker can't call a pool."""
-    rows = {row.name: row for row in architecture.compartments}
-    for row in rows.values():
+    """Neither a listening socket nor the supervisor."""
+    for row in architecture.compartments:
         if row.lazy:
             assert any(each.server == row.name for each in architecture.talks)
             assert not row.listener and not row.per_user
-    for each in architecture.talks:
-        assert not (rows[each.client].pooled and rows[each.server].pooled)
 
 
 @every
 def test_draining_goes_down_the_stream(architecture):
-    """Whoever asks stops before those who answer; qmgr, which enqueue tells, needs no telling."""
+    """Whoever asks stops before those who answer, but for enqueue, whose news qmgr needs not hear:
+    it looks for itself when it starts again.  Where what takes mail in also writes the queue, a
+    report that is begun too late finds nobody, and is made after the next start.
+    """
     place = {name: number for number, name in enumerate(architecture.draining)}
     for each in architecture.talks:
-        if (each.client, each.server) != ("enqueue", "qmgr"):
+        takes_and_writes = "smtpd" in architecture.row(each.server).roles
+        told = (each.client_role, each.server_role) == ("enqueue", "qmgr")
+        if each.client != each.server and not takes_and_writes and not told:
             assert place[each.client] < place[each.server], each
+
+
+def test_only_one_architecture_can_not_drain_in_order():
+    late = {
+        name
+        for name, architecture in EVERY.items()
+        for each in architecture.talks
+        if each.client != each.server and "smtpd" in architecture.row(each.server).roles
+    }
+    assert late == {"sendmailx"}
 
 
 @every

@@ -9,6 +9,7 @@ import pytest
 
 from refmta.architectures.architecture import Architecture, Directory, Talk, talk
 from refmta.architectures.catalogue import ARCHITECTURES, take_away
+from refmta.architectures.evolution import EVOLUTION
 from refmta.architectures.refmta import REFMTA
 from refmta.architectures.validation import problems
 from refmta.patterns.defense_in_depth import LAYERS
@@ -26,7 +27,10 @@ def talking(*talks: Talk) -> Architecture:
     return replace(REFMTA, talks=(*REFMTA.talks, *talks))
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=lambda each: each.name)
+EVERY = {**ARCHITECTURES, **EVOLUTION}
+
+
+@pytest.mark.parametrize("architecture", EVERY.values(), ids=EVERY)
 def test_ours_are_sound_and_stay_so_without_any_layer(architecture: Architecture):
     assert problems(architecture) == []
     for layer in LAYERS:
@@ -41,6 +45,22 @@ def draining(*names: str) -> Architecture:
     return replace(REFMTA, draining=names)
 
 
+def inside(**how: Any) -> Architecture:
+    """Ours, but smtpd looks recipients up for itself."""
+    row = talk("smtpd", "smtpd.resolve", **how)
+    talks = (row if (e.client, e.server) == ("smtpd", "resolve") else e for e in REFMTA.talks)
+    return replace(changed("smtpd", roles=("smtpd", "resolve")), talks=tuple(talks))
+
+
+def carried(client: str, server: str) -> Architecture:
+    """Ours, but one channel is qmail's."""
+    rows = (
+        replace(each, carrier="qmail") if (each.client, each.server) == (client, server) else each
+        for each in REFMTA.talks
+    )
+    return replace(REFMTA, talks=tuple(rows))
+
+
 ROWS = [
     (changed("resolve", user=""), "compartments.resolve.user: a compartment must have a user"),
     (changed("resolve", user="root; rm"), "compartments.resolve.user: a compartment must have"),
@@ -53,11 +73,18 @@ ROWS = [
     (changed("resolve", roles=("oracle",)), "compartments.resolve.roles: there is no role 'oracle"),
     (changed("resolve", roles=("../x",)), "compartments.resolve.roles: there is no role '../x'"),
     (changed("resolve", roles=("users",)), "compartments.resolve.roles: there is no role 'users"),
-    (changed("resolve", pooled=True), "compartments.resolve.roles: resolve can't run in a pool"),
-    (changed("smtpd", pooled=False), "compartments.smtpd.roles: smtpd can't run in no pool"),
-    (changed("smtpd", pooled=False), "compartments.smtpd.listener: only a pool"),
+    (changed("resolve", pooled=True), "compartments.resolve.roles: resolve can't be the session"),
+    (changed("local", pooled=True), "compartments.local.pooled: the recipient's compartment is"),
+    (changed("remote", listener=True), "compartments.remote.listener: only smtpd knows what"),
+    (changed("resolve", uses=1), "compartments.resolve.uses: only a pool has workers"),
+    (changed("resolve", acceptor="workers"), "compartments.resolve.acceptor: only a pool has"),
+    (changed("remote", acceptor="workers"), "compartments.remote.acceptor: workers accept from"),
+    (changed("smtpd", acceptor="workers"), "compartments.smtpd.acceptor: workers who accept make"),
+    (changed("smtpd", uses=-1), "compartments.smtpd.uses: -1 is no number of sessions"),
+    (changed("smtpd", becomes=True), "compartments.smtpd.becomes: only the workers of root's"),
+    (changed("resolve", user="root", becomes=True), "compartments.resolve.becomes: only the"),
     (changed("smtpd", listener=False), "compartments: none has the listening sockets"),
-    (changed("remote", roles=("remote", "smtpd")), "compartments.remote.roles: a pool's workers"),
+    (changed("local", roles=("clean",)), "compartments: none has the role local or lmtpc"),
     (changed("resolve", jail="cellar"), "compartments.resolve.jail: 'cellar' is none of empty"),
     (changed("resolve", reads=("/chunks",)), "compartments.resolve.jail: an empty one has nothing"),
     (changed("resolve", jail="home", reason="x"), "compartments.resolve.jail: a home is"),
@@ -91,6 +118,12 @@ ROWS = [
     (draining(*REFMTA.draining[1:]), "draining: smtpd is missing"),
     (draining(*REFMTA.draining, "ghost"), "draining: there is no compartment 'ghost'"),
     (draining(*REFMTA.draining, "smtpd"), "draining.smtpd: there are 2 rows"),
+    (inside(carrier="qmail"), "talks.smtpd-smtpd: carrier: within one process nothing is carried"),
+    (inside(fresh=True), "talks.smtpd-smtpd: carrier: within one process nothing is carried"),
+    (carried("smtpd", "resolve"), "talks.smtpd-resolve: carrier: qmail has no format for what"),
+    (replace(REFMTA, store="shoebox"), "store: there is no store 'shoebox'; there are: chunks, "),
+    (replace(REFMTA, keeper="clean"), "keeper: no compartment has the role 'clean'"),
+    (replace(REFMTA, scan_s=-1.0), "scan_s: -1.0 is no time"),
     (replace(REFMTA, layers=(*LAYERS, "moat")), "layers.moat: there is no such layer"),
     (replace(REFMTA, layers=("users", "jail")), "layers.jail: it rests on namespace"),
 ]  # fmt: skip
@@ -107,6 +140,15 @@ def test_each_kind_of_finding_can_fail():
     said = [problems(architecture) for architecture, _ in ROWS]
     assert all(said) and problems(REFMTA) == []
     assert len({line for lines in said for line in lines}) >= len(ROWS)
+
+
+def test_who_may_be_root_and_share_a_socket():
+    """The twins of what is refused above: each new column, where it fits."""
+    assert problems(inside()) == []
+    assert problems(take_away(changed("smtpd", acceptor="workers"), ["seccomp"])) == []
+    assert problems(changed("smtpd", uses=1)) == []
+    assert problems(changed("remote", user="root", becomes=True)) == []
+    assert problems(carried("qmgr", "local")) == []
 
 
 def test_a_second_process_per_user_is_one_too_many():

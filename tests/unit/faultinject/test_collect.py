@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
@@ -44,6 +45,20 @@ def test_mailboxes_are_read_file_by_file(tmp_path):
     assert (found.copy, found.recipient, found.when_s) == (copy_of(4), ADA, 50)
     assert found.place == "mailbox" and found.answered and found.clean
     assert (told.copy, told.recipient, told.to) == (copy_of(4), FARTHER, ADA)
+    assert books.strangers == [f"3 in the mailbox of {ADA}"]
+
+
+def test_an_mbox_is_read_message_by_message(tmp_path):
+    """Its times are whole seconds."""
+    contents = (carried(LETTER, ADA), report("m", LETTER, CYD, FARTHER), b"Subject: x\n")
+    line = b"From x@y.example Thu Jan  1 00:00:50 1970\n"
+    quoted = (re.sub(rb"^(>*From )", rb">\1", each, flags=re.MULTILINE) for each in contents)
+    (tmp_path / "mbox").write_bytes(b"".join(line + each + b"\n" for each in quoted))
+    books = Books()
+    book_mailboxes(books, {ADA: tmp_path / "mbox"})
+    (found,), (told,) = books.found, books.reported
+    assert (found.copy, found.when_s, found.slack_s, found.clean) == (copy_of(4), 50, 1, True)
+    assert (told.copy, told.to, told.when_s, told.slack_s) == (copy_of(4), ADA, 50, 1)
     assert books.strangers == [f"3 in the mailbox of {ADA}"]
 
 

@@ -54,6 +54,13 @@ def test_every_role_is_hit_equally_whatever_it_has_of_processes():
     assert chosen == {"a": 20, "b worker": 20, "c": 20}
 
 
+def test_whoever_was_hit_is_not_hit_again_while_he_dies(sleeper):
+    seen = look(sleeper.pid)
+    victim, chooser = Process(sleeper.pid, "a", born=seen.born), killer("a")
+    assert [chooser.kill_one([victim]) for _ in range(3)] == ["a", "", ""]
+    assert len(chooser.books.kills) == 1
+
+
 def test_every_part_of_a_role_is_hit_equally():
     chooser = killer("pool")
     chosen = hit(chooser, running("pool", "pool template", *["pool worker"] * 30), 60)

@@ -38,14 +38,17 @@ def test_the_sound_run_opens_every_window_but_one():
     assert set(WINDOWS) - set(account.duplicates) == {"killed between delivery and mark: next hop"}
 
 
-def books(*whens, kills=(), answered=True, place="mailbox"):
+def books(*whens, kills=(), answered=True, place="mailbox", slack_s=0.0):
     """One promised letter, found at these times."""
     copy = Copy("x-1", 1)
     sending = Sending(sender="s@x", recipients=("r@x",), digest=b"d", answer=Answer.ACKNOWLEDGED)
     found = [
-        Found(copy=copy, recipient="r@x", digest=b"d", when_s=when, place=place, answered=answered)
+        Found(
+            copy=copy, recipient="r@x", digest=b"d", when_s=when, place=place, answered=answered,
+            slack_s=slack_s,
+        )
         for when in whens
-    ]
+    ]  # fmt: skip
     dead = [Kill(role=role, when_s=when) for role, when in kills]
     return Books(sendings={copy: sending}, found=found, kills=dead)
 
@@ -70,6 +73,15 @@ def books(*whens, kills=(), answered=True, place="mailbox"):
 def test_a_second_delivery_needs_a_death_at_its_time(whens, kills, unexplained):
     account = judge(books(*whens, kills=kills), AT)
     assert account.found("duplicate") == unexplained == len(account.findings)
+
+
+@pytest.mark.parametrize(
+    ("whens", "kill_s", "unexplained"),
+    [((100, 100), 100.9, 0), ((100, 105), 105.9, 0), ((100, 105), 106.1, 1), ((100, 105), 98, 1)],
+)
+def test_times_in_whole_seconds_may_be_a_second_later(whens, kill_s, unexplained):
+    account = judge(books(*whens, kills=[("agent", kill_s)], slack_s=1.0), AT)
+    assert account.found("duplicate") == unexplained
 
 
 def test_a_silent_next_hop_excuses_itself():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from faultinject import target
 from faultinject.processes import Seen
 from faultinject.target import Site
+from refmta.architectures.catalogue import find
 from refmta.architectures.configuration import load
 from subjects.target import MARK, Refmta, _role, refmta
 
@@ -61,6 +63,29 @@ def test_its_configuration_is_right(tmp_path, relays):
     assert ("relay" in text) is relays
     assert settings.addresses() == [server.address]
     assert set(server.mailboxes()) == {"ada@storm.example", "bob@storm.example"}
+
+
+ARCHITECTURES = ("refmta", "sendmail", "qmail", "postfix", "postfix-unjailed", "sendmailx")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_it_is_whichever_architecture_it_is_told(architecture, tmp_path):
+    server = target.load(f"refmta:{architecture}")
+    assert server.name == f"refmta:{architecture}"
+    compartments = {row.name for row in find(architecture).compartments}
+    seldom = {row.name for row in find(architecture).compartments if row.roles == ("accounts",)}
+    assert set(server.roles) == compartments - seldom | {"spawner", "supervisor"}
+    for place, window in server.windows.items():
+        assert window.roles <= set(server.roles) and len(window.roles) > 2, place
+    server.configure(Site(directory=tmp_path, **SITE))
+    names = {path.name for path in server.mailboxes().values()}
+    mbox = {"mbox"} if os.geteuid() == 0 else {*SITE["users"]}
+    assert names == (mbox if architecture == "sendmail" else {"new"})
+
+
+def test_there_are_no_other_architectures():
+    with pytest.raises(KeyError, match="exim"):
+        target.load("refmta:exim")
 
 
 def test_what_it_is_depends_on_what_it_can():

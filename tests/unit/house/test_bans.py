@@ -32,6 +32,7 @@ JUDGES = {
         "specs.patterns.calls": "runs strace",
         "subjects.target": "starts the server",
         "subjects.architecture": "starts the server",
+        "subjects.measures_programs": "runs strace and load",
         "subjects.modules": "runs an entry point to see what it loads",
     },
 }

@@ -51,8 +51,14 @@ def test_ours_joins_none_whichever_layer_is_taken(layer: str):
             [("smtpd", "clients", "queue")],
         ),
         (changed("enqueue", listener=True), LAYERS, [("enqueue", "clients", "queue")]),
-        (changed("accounts", network=True), LAYERS, [("accounts", "next hops", "user database")]),
-        (changed("local", network=True), LAYERS, [("local", "next hops", "mailboxes")]),
+        (
+            changed("accounts", roles=("accounts", "remote")), LAYERS,
+            [("accounts", "next hops", "user database")],
+        ),
+        (
+            changed("local", roles=("local", "remote")), LAYERS,
+            [("local", "next hops", "mailboxes")],
+        ),
     ],
 )  # fmt: skip
 def test_a_row_that_joins_is_named(architecture: Architecture, layers: Any, found: Any):
@@ -100,3 +106,22 @@ def test_the_way_goes_over_channels_and_is_the_shortest():
         "smtpd", "enqueue", "qmgr", "local",
     )  # fmt: skip
     assert way(rows, (), LAYERS, CLIENTS, QUEUE) == ()
+
+
+def test_the_monolith_joins_everything():
+    sendmail = find("sendmail")
+    both = joined(sendmail.compartments, sendmail.layers)
+    assert {(face.name, asset.name) for face in FACES for asset in ASSETS} == {
+        (face, asset) for name, face, asset in both if name == "daemon"
+    }
+
+
+def test_what_is_shared_or_not_jailed_joins():
+    """qmail's server reads what everybody may; whoever is postfix's user has postfix's queue."""
+    for name, expected in (
+        ("qmail", {("smtpd", "clients", "user database")}),
+        ("postfix", {("smtpd", "clients", "queue"), ("smtp", "next hops", "queue")}),
+        ("sendmailx", {("smtps", "clients", "queue")}),
+    ):
+        found = find(name)
+        assert expected <= set(joined(found.compartments, found.layers)), name

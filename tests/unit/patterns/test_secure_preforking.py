@@ -317,10 +317,165 @@ def test_every_claim_has_its_control_or_only_compares():
     """What has none: consequences of others, and what the mutants would break at once."""
     text = Path(__file__).read_text(encoding="utf-8")
     names = set(re.findall(r'claim\("([a-z_]+)"', text))
-    assert names - set(CONTROLS) == {
+    assert names - {*CONTROLS, *COUNTED_CONTROLS} == {
         "who_may_serve_is_found", "due_are_idle", "nobody_spent_stays",
-        "no_stress_where_none_is_known", "books_agree",
+        "no_stress_where_none_is_known", "books_agree", "counts_agree",
     }  # fmt: skip
+
+
+# -- the books of those who accept by themselves --------------------------------------------------
+
+
+class Counting:
+    """What an onlooker counts where workers accept: births, who said busy, failures."""
+
+    def __init__(self, module: ModuleType, rules: Mapping[str, Any]) -> None:
+        self.rules = Rules(**rules)
+        self.books = module.Counted(module.Rules(**rules))
+        self.now_s = 0.0
+        self.next = 0
+        self.free: set[int] = set()
+        self.busy: set[int] = set()
+        self.used: set[int] = set()
+        self.throttled_s = -math.inf
+        self.clients = 0
+
+    @property
+    def living(self) -> set[int]:
+        return self.free | self.busy
+
+    def client_waits(self) -> None:
+        """The parent makes a worker if that is a reason for one."""
+        wants = self.books.wants_more(self.now_s)
+        claim("none_is_made_while_one_is_free", not (wants and self.free))
+        claim("never_more_live_than_may", not wants or len(self.living) < self.rules.max_workers)
+        claim("none_is_made_while_throttled", not wants or self.now_s >= self.throttled_s)
+        reason = not self.free and len(self.living) < self.rules.max_workers
+        claim("who_waits_is_a_reason", wants or not reason or self.now_s < self.throttled_s)
+        if wants:
+            self.books.born(self.next, self.now_s)
+            self.free.add(self.next)
+            self.next += 1
+
+    def busy_is_said(self) -> None:
+        number = min(self.free)
+        self.books.taken(number, self.now_s)
+        self.free.discard(number)
+        self.busy.add(number)
+        self.used.add(number)
+        self.clients += 1
+
+    def idle_is_said(self) -> None:
+        number = min(self.busy)
+        self.books.take_back(number, self.now_s)
+        self.busy.discard(number)
+        self.free.add(number)
+
+    def one_fails(self) -> None:
+        number = min(self.free or self.busy)
+        self.books.failed(number, self.now_s)
+        if number not in self.used:
+            self.throttled_s = self.now_s + secure_preforking.THROTTLE_S
+        self.one_ends()
+
+    def one_ends(self) -> None:
+        number = min(self.free or self.busy)
+        self.books.gone(number)
+        self.free.discard(number)
+        self.busy.discard(number)
+
+    def compare(self) -> None:
+        books = self.books
+        busy = {number for number in books.workers if books.workers[number].busy}
+        claim("counts_agree", busy == self.busy and {*books.workers} == self.living)
+        claim("counts_agree", books.sessions == self.clients)
+
+
+class CountedBooks(RuleBasedStateMachine):
+    """Everything that workers may say and do, in any order."""
+
+    @initialize(rules=RANDOM_RULES)
+    def begin(self, rules: dict[str, Any]) -> None:
+        self.it = Counting(secure_preforking, rules)
+
+    @rule(seconds=st.sampled_from([0.5, 20.0, 60.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.it.now_s += seconds
+
+    @rule()
+    def a_client_waits(self) -> None:
+        self.it.client_waits()
+
+    @precondition(lambda self: self.it.free)
+    @rule()
+    def a_worker_says_busy(self) -> None:
+        self.it.busy_is_said()
+
+    @precondition(lambda self: self.it.busy)
+    @rule()
+    def a_worker_says_idle(self) -> None:
+        self.it.idle_is_said()
+
+    @precondition(lambda self: self.it.living)
+    @rule(fails=st.booleans())
+    def a_worker_ends(self, fails: bool) -> None:
+        (self.it.one_fails if fails else self.it.one_ends)()
+
+    @invariant()
+    def the_counts_agree(self) -> None:
+        if hasattr(self, "it"):
+            self.it.compare()
+
+
+CountedBooks.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestCountedBooks = CountedBooks.TestCase
+
+#: Words: a client (w)aits, a worker says (b)usy or (i)dle, one (f)ails; a number: seconds pass.
+COUNTED_CONTROLS = {
+    "none_is_made_while_one_is_free": (
+        "w w",
+        "return not self.has_free(now_s) and",
+        "return __mutant_ran__() and",
+    ),
+    "never_more_live_than_may": (
+        "w b w b w",
+        "and self.may_grow() and now_s",
+        "and __mutant_ran__() and now_s",
+    ),
+    "none_is_made_while_throttled": (
+        "w f 59 w",
+        "            self.throttled_until_s = now_s + THROTTLE_S\n",
+        "            __mutant_ran__()\n",
+    ),
+    "who_waits_is_a_reason": (
+        "w b f w",
+        "if not self.workers[number].uses:",
+        "if __mutant_ran__():",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED_CONTROLS)
+def test_wrong_counts_are_refused_by_name(name: str):
+    story, old, new = COUNTED_CONTROLS[name]
+
+    def told(module: ModuleType) -> None:
+        it = Counting(module, STORY_RULES)
+        words = {"w": it.client_waits, "b": it.busy_is_said, "i": it.idle_is_said}
+        for word in story.split():
+            if word == "f":
+                it.one_fails()
+            elif word in words:
+                words[word]()
+            else:
+                it.now_s += float(word)
+
+    told(secure_preforking)
+    mutant = mutate(secure_preforking.__name__, [(old, new)])
+    with pytest.raises(Broken) as refused:
+        told(mutant)
+    assert hits(mutant) > 0
+    assert str(refused.value) == name
 
 
 # -- single cases ---------------------------------------------------------------------------------

@@ -46,16 +46,27 @@ def test_every_message_is_said_somewhere_and_most_in_one_place_only():
     said = {each: [row[:2] for row in directions() if each in row[2].types] for each in ALL}
     assert all(said.values())
     shared = {each.__name__ for each, places in said.items() if len(places) > 1}
-    assert shared == {"Ask", "Answer", "Link", "Attach", *SUBMISSION}
+    assert shared == {*POOLS, "Ask", "Answer", *SUBMISSION, *DELIVERY}
 
 
+#: A pool's parent passes on what the supervisor gives it, and its workers what others do.
+POOLS = ("Configure", "Link", "Attach", "Line")
 #: bounce submits its reports as smtpd submits its clients' mail.
 SUBMISSION = ("Submit", "Finish", "Abandon", "Kept", "Refused")
+#: Local mail goes to an agent, or to the one who speaks LMTP with agents.
+DELIVERY = ("Deliver", "Outcome")
 
 
-def test_octets_go_to_enqueue_and_nowhere_else():
+def test_octets_go_to_enqueue_and_by_lmtp_and_nowhere_else():
     senders = [row[:2] for row in directions() if row[2].octets]
-    assert senders == [("smtpd", "enqueue"), ("bounce", "enqueue")]
+    assert senders == [
+        ("smtpd", "enqueue"), ("lmtpc", "lmtpd"), ("bounce", "enqueue"), ("lmtpd", "lmtpc"),
+    ]  # fmt: skip
+
+
+def test_lmtp_is_octets_and_nothing_else():
+    side = border("lmtpc", "lmtpd")
+    assert side.hears.types == side.says.types == ()
 
 
 def test_descriptors_travel_with_these_messages_and_no_others():
@@ -67,10 +78,11 @@ def test_descriptors_travel_with_these_messages_and_no_others():
     }
     assert carried == {
         ("qmgr", "local"): {"Deliver"},
+        ("qmgr", "lmtpc"): {"Deliver"},
         ("qmgr", "remote"): {"Relay"},
         ("qmgr", "bounce"): {"Report"},
-        ("pool", "server"): {"Attach"},
-        ("caller", "pool"): {"Attach"},
+        ("pool", "server"): {"Attach", "Line"},
+        ("caller", "pool"): {"Attach", "Line"},
         ("pool", "worker"): {"Session", "Link"},
         ("supervisor", "compartment"): {"Link"},
     }
@@ -113,6 +125,8 @@ SAMPLES = [
     messages.Idle(),
     messages.Stress(on=True),
     messages.Attach(),
+    messages.Line(),
+    messages.Busy(client="192.0.2.1"),
     messages.Verify(recipient="a@b"),
     messages.Verified(code=250, enhanced="2.1.5", text=""),
     messages.Submit(reverse_path="", recipients=("a@b",), client="c", helo="h", protocol="SMTP"),
@@ -121,6 +135,11 @@ SAMPLES = [
     messages.Kept(queue_id=_ID),
     messages.Refused(code=452, enhanced="4.3.1", text="full"),
     messages.Arrived(queue_ids=(_ID,)),
+    messages.Register(queue_id=_ID, head=b"x"),
+    messages.Registered(queue_id=_ID),
+    messages.Tried(queue_id=_ID),
+    messages.Cleanse(reference=1, queue_id=_ID),
+    messages.Cleansed(reference=1, done=True),
     messages.Route(reference=1, recipient="a@b"),
     messages.Routed(reference=1, code=250, enhanced="", text=""),
     messages.Lookup(reference=1, name="ada"),

@@ -20,7 +20,7 @@ from refmta.patterns.trust_partitioning import Channel, ChannelBroken, Received,
 from refmta.processes.calls import Switchboard
 from refmta.processes.channels import SocketChannel, adopt, socket_channels, socket_pair
 from refmta.processes.compartment import ON_CALL, TRACE
-from refmta.processes.pool import PoolSlice
+from refmta.processes.pool_slice import PoolSlice
 from refmta.wire.messages import (
     Answer,
     Ask,
@@ -170,7 +170,7 @@ class Echo:
     def drain(self):
         self.scope.cancel()
 
-def attend(channel, configuration, journal, trace):
+def attend(channel, client, configuration, channels, journal, trace):
     return Echo(channel, configuration, trace)
 
 pool.main(Pooled(role="remote", attend=attend))

@@ -17,6 +17,7 @@ from refmta.patterns.compartmentalization import Context
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
 from refmta.processes.channels import adopt, local_channels, socket_channels, socket_pair
 from refmta.processes.compartment import ON_CALL, POOLED, TRACE, Compartment, report
+from refmta.processes.entries import Member
 from refmta.wire.messages import (
     AgentRefused,
     AgentWanted,
@@ -56,6 +57,10 @@ class Role:
         await context.draining.wait()
 
 
+def members(*roles: Role) -> tuple[Member, ...]:
+    return tuple(Member(role=each.name, run=each.run) for each in roles)
+
+
 def slice_(value: int) -> bytes:
     return msgspec.msgpack.encode(Slice(value))
 
@@ -75,15 +80,11 @@ async def test_a_role_starts_with_its_own_slice_and_ends_when_drained(pair: Pair
     roles = {name: Role(name) for name in ("qmgr", "resolve")}
     ended = trio.Event()
     async with trio.open_nursery() as nursery:
-        runs = {name: role.run for name, role in roles.items()}
-        nursery.start_soon(run, Compartment(runs, ours), ended)
+        nursery.start_soon(run, Compartment(members(*roles.values()), ours), ended)
         for number, name in enumerate(roles):
             supervisor.post(Configure(role=name, slice=slice_(number)))
         await supervisor.flush()
-        heard: list[object] = []
-        while len(heard) < 2:
-            heard += await said(supervisor)
-        assert heard == [Ready(), Ready()]
+        assert await said(supervisor) == [Ready()]  # once, when all are
         assert [role.config for role in roles.values()] == [Slice(0), Slice(1)]
         with pytest.raises(KeyError):
             roles["qmgr"].contexts[0].slice("resolve", Slice)
@@ -99,7 +100,7 @@ async def test_a_link_becomes_a_channel_on_the_roles_port_and_a_new_one_follows(
     supervisor, ours = pair(border("supervisor", "compartment"))
     role, ended = Role("qmgr"), trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run, Compartment({"qmgr": role.run}, ours), ended)
+        nursery.start_soon(run, Compartment(members(role), ours), ended)
         supervisor.post(Configure(role="qmgr", slice=slice_(1)))
         peers = []
         for detail in ("first", "second"):
@@ -128,7 +129,7 @@ async def test_orders_reach_the_role_and_what_it_says_the_supervisor(pair: Pair)
     supervisor, ours = pair(border("supervisor", "compartment"))
     role, ended = Role("qmgr"), trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run, Compartment({"qmgr": role.run}, ours), ended)
+        nursery.start_soon(run, Compartment(members(role), ours), ended)
         supervisor.post(Configure(role="qmgr", slice=slice_(1)))
         supervisor.post(AgentRefused(user="ada", text="no"))
         await supervisor.flush()
@@ -148,7 +149,7 @@ async def test_a_pool_introduces_each_worker_by_a_channel_of_its_own(pair: Pair)
     supervisor, ours = pair(border("supervisor", "compartment"))
     role, ended = Role("resolve"), trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run, Compartment({"resolve": role.run}, ours), ended)
+        nursery.start_soon(run, Compartment(members(role), ours), ended)
         near, far = socket_pair()
         pool = adopt(near.detach(), border("pool", "server"))
         supervisor.post(Configure(role="resolve", slice=slice_(1)))
@@ -181,7 +182,7 @@ async def test_a_pool_on_call_is_called_by_the_role_and_comes_by_no_port(pair: P
     supervisor, ours = pair(border("supervisor", "compartment"))
     role, ended = Role("qmgr"), trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run, Compartment({"qmgr": role.run}, ours), ended)
+        nursery.start_soon(run, Compartment(members(role), ours), ended)
         near, far = socket_pair()
         pool = adopt(near.detach(), border("pool", "caller"))
         supervisor.post(Configure(role="qmgr", slice=slice_(1)))
@@ -214,7 +215,7 @@ async def test_the_trace_is_there_before_the_roles_and_is_one_for_all(
     roles = [Role("qmgr"), Role("resolve")]
     ended, path = trio.Event(), tmp_path / "trace"
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run, Compartment({each.name: each.run for each in roles}, ours), ended)
+        nursery.start_soon(run, Compartment(members(*roles), ours), ended)
         if traced:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             supervisor.post(Link(role="qmgr", port=TRACE), descriptor)
@@ -250,7 +251,7 @@ async def test_a_role_that_it_does_not_have_ends_it(pair: Pair, wrong: str):
     ended = trio.Event()
     near, far = socket_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run, Compartment({"resolve": Role("resolve").run}, ours), ended)
+        nursery.start_soon(run, Compartment(members(Role("resolve")), ours), ended)
         if wrong == "configure":
             supervisor.post(Configure(role="qmgr", slice=slice_(1)))
         else:
@@ -267,7 +268,7 @@ async def test_without_a_supervisor_it_ends_at_once_whatever_its_roles_do(pair: 
     supervisor, ours = pair(border("supervisor", "compartment"))
     ended = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run, Compartment({"qmgr": Role("qmgr").run}, ours), ended)
+        nursery.start_soon(run, Compartment(members(Role("qmgr")), ours), ended)
         supervisor.post(Configure(role="qmgr", slice=slice_(1)))
         await supervisor.flush()
         await said(supervisor)

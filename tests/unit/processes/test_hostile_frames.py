@@ -12,6 +12,7 @@ from specs.kernel.control import run_control
 from specs.patterns.lines import KINDS
 from subjects.border_controls import attacks, controls
 from subjects.hostile_frames import facts
+from subjects.parts import between
 
 
 def test_every_kind_is_refused_on_every_channel():
@@ -34,6 +35,6 @@ def test_a_forbidden_frame_is_known_for_every_channel_of_an_architecture(name):
     architecture = ARCHITECTURES[name]
     known = facts(architecture)["forbidden"]
     assert isinstance(known, dict)
-    for row in architecture.talks:
+    for row in between(architecture):
         ends = {row.client, f"{row.client} worker"}, {row.server, f"{row.server} worker"}
         assert [pair for pair in known if pair[0] in ends[0] and pair[1] in ends[1]], row

@@ -15,7 +15,8 @@ import pytest
 
 from refmta.processes import spawner
 from refmta.processes.children import StartRefused
-from refmta.processes.spawner import Identity, Spawner, request
+from refmta.processes.spawner import Spawner, request
+from refmta.stores.recipients import Identity
 
 BASE = 1_900_000_000
 #: System users, Debian's own and `nobody`, compartments.
@@ -59,34 +60,91 @@ def test_a_user_of_the_machine_is_looked_up_by_the_spawner_itself(monkeypatch):
         identity(2, "stranger")
 
 
-@pytest.mark.parametrize(
-    ("uid", "gid"),
-    [(each, 6000) for each in (0, 1, 999, 65_534, BASE, BASE + 1, BASE + 50, BASE + 999)]
-    + [(6000, each) for each in (0, BASE, BASE + 1, BASE + 2)],
-)
-def test_no_row_of_the_machine_makes_anybody_root_a_system_user_or_one_of_us(monkeypatch, uid, gid):
-    entry = pwd.struct_passwd(("mole", "x", uid, gid, "", "/", ""))
-    monkeypatch.setattr(pwd, "getpwnam", lambda _: entry)
-    with pytest.raises(StartRefused):
-        identity(2, "mole")
-
-
 @pytest.mark.parametrize("uid", [0, BASE, BASE + 1, BASE + 2])
 @pytest.mark.parametrize("kind", ["uid", "gid"])
-def test_nor_does_a_row_of_the_manifest(uid, kind):
+def test_no_agent_is_root_or_one_of_us(uid, kind):
+    """All other rules about recipients: `test_recipients`."""
     users = {"mole": {"uid": 6000, "gid": 6000, "home": "/", kind: uid}}
     with pytest.raises(StartRefused, match="may not receive mail"):
         identity(2, "mole", users=users)
 
 
-def test_without_root_only_its_own_mailboxes_can_be_written(monkeypatch):
-    assert identity(2, "ada", rootless=True) == Identity(None, None, "/home/ada")
-    own = pwd.struct_passwd(("me", "x", os.getuid(), 0, "", "/home/me", ""))
-    other = pwd.struct_passwd(("you", "x", os.getuid() + 1, 0, "", "/home/you", ""))
-    monkeypatch.setattr(pwd, "getpwnam", {"me": own, "you": other}.__getitem__)
-    assert identity(2, "me", rootless=True, reserved=[]) == Identity(None, None, "/home/me")
-    with pytest.raises(StartRefused, match="without root"):
-        identity(2, "you", rootless=True, reserved=[])
+# -- who stays root -------------------------------------------------------------------------------
+
+
+def rows(**changes: Any) -> list[dict[str, Any]]:
+    """The usual compartments, the second one with these changes."""
+    found: list[dict[str, Any]] = manifest()["compartments"]
+    return [found[0], {**found[1], **changes}, found[2]]
+
+
+def test_a_privileged_compartment_stays_whoever_the_spawner_is():
+    for changes in ({"uid": 0, "gid": 0}, {}):
+        compartments = rows(**changes, privileged=True)
+        assert identity(1, compartments=compartments) == Identity(None, None, "/")
+
+
+@pytest.mark.parametrize("changes", [{"uid": 0}, {"gid": 0}, {"uid": None}, {"gid": None}])
+@pytest.mark.parametrize("privileged", [{}, {"privileged": False}])
+def test_no_other_does_by_a_slip_of_its_row(changes, privileged):
+    with pytest.raises(StartRefused, match="not privileged"):
+        identity(1, compartments=rows(**changes, **privileged))
+
+
+def test_without_root_everybody_is_oneself():
+    compartments = rows(uid=None, gid=None)
+    assert identity(1, compartments=compartments, rootless=True) == Identity(None, None, "/")
+
+
+def test_a_user_is_named_for_agents_only():
+    for privileged in (False, True):
+        with pytest.raises(StartRefused, match="a user of its own"):
+            identity(1, "ada", compartments=rows(privileged=privileged))
+
+
+def settled(monkeypatch, whose: Identity, *, root: bool = True) -> list[tuple[object, ...]]:
+    """What the kernel is asked for, in order."""
+    calls: list[tuple[object, ...]] = []
+
+    def called(name: str, answer: Any = None) -> None:
+        def record(*arguments: object) -> Any:
+            calls.append((name, *arguments))
+            return answer
+
+        monkeypatch.setattr(os, name, record)
+
+    for name in ("setgroups", "setresgid", "setresuid", "umask", "chdir"):
+        called(name)
+    monkeypatch.setattr(os, "getresuid", lambda: (whose.uid,) * 3)
+    monkeypatch.setattr(os, "getresgid", lambda: (whose.gid,) * 3)
+    monkeypatch.setattr(os, "getgroups", list)
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000)
+    monkeypatch.setattr(spawner, "die_with_parent", lambda parent: calls.append(("die", parent)))
+    spawner.settle(whose, 7)
+    return calls
+
+
+def test_groups_then_group_then_user_then_home_and_it_dies_with_its_parent(monkeypatch):
+    """The death signal comes last: a change of user takes it away."""
+    assert settled(monkeypatch, Identity(5000, 5001, "/home/ada")) == [
+        ("setgroups", []), ("setresgid", 5001, 5001, 5001), ("setresuid", 5000, 5000, 5000),
+        ("umask", 0o007), ("chdir", "/home/ada"), ("die", 7),
+    ]  # fmt: skip
+
+
+def test_who_stays_root_has_no_groups_of_roots(monkeypatch):
+    stays = Identity(None, None, "/")
+    last = [("umask", 0o007), ("chdir", "/"), ("die", 7)]
+    assert settled(monkeypatch, stays) == [("setgroups", []), *last]
+    assert settled(monkeypatch, stays, root=False) == last
+
+
+def test_nobody_becomes_user_0_whatever_was_asked(monkeypatch):
+    with pytest.raises(PermissionError, match="not dropped"):
+        settled(monkeypatch, Identity(0, 5001, "/"))
+
+
+# -- small things ---------------------------------------------------------------------------------
 
 
 def test_a_request_carries_a_number_and_a_name():
@@ -103,7 +161,7 @@ def test_a_log_line_is_one_line_of_json(capfd):
 
 
 #: What runs as root, line by line: the spawner and all of ours that it imports.
-BUDGET_LINES = 450
+BUDGET_LINES = 500
 
 
 def test_the_privileged_code_is_small_and_imports_no_trio_no_role_and_no_parser_of_mail():
@@ -117,6 +175,7 @@ print(*sorted(sys.modules))
     ours, everything = (line.split() for line in done.stdout.splitlines())
     assert ours == [
         "refmta", "refmta.processes", "refmta.processes.children", "refmta.processes.spawner",
+        "refmta.stores", "refmta.stores.recipients",
     ]  # fmt: skip
     assert not {"trio", "msgspec", "click", "asyncio", "pickle"} & set(everything)
     files = [sys.modules[each].__file__ for each in ours if each in sys.modules]

@@ -16,8 +16,8 @@ import trio
 from unit.processes.world import BOOT, of, plan, world
 
 from refmta.patterns.trust_partitioning import ChannelBroken, border
+from refmta.processes.calls import TRACE
 from refmta.processes.channels import SocketChannel, local_channels
-from refmta.processes.compartment import TRACE
 from refmta.processes.supervisor import FUTILE
 from refmta.trace import Trace
 from refmta.wire.messages import (
@@ -203,6 +203,22 @@ async def test_an_agent_that_never_becomes_ready_is_given_up_after_some_times():
             await it.ends(it.living("local", "ada"))
         (refusal,) = of(it.living("qmgr"), AgentRefused)
         assert refusal == AgentRefused(user="ada", text="the delivery agent does not start")
+
+
+async def test_who_asked_for_an_agent_is_told_that_there_is_none_whoever_it_is():
+    """Not the one with whom agents end: here, that is another compartment."""
+    made = plan()
+    compartments = [
+        msgspec.structs.replace(each, ends_with="enqueue") if each.per_user else each
+        for each in made.compartments
+    ]
+    async with world(compartments=tuple(compartments)) as it:
+        await it.boot()
+        await it.living("qmgr").say(AgentWanted(user="root"))
+        await it.look()
+        await it.refuse(it.living("local", "root"), "a system user receives no mail")
+        assert [each.user for each in of(it.living("qmgr"), AgentRefused)] == ["root"]
+        assert not of(it.living("enqueue"), AgentRefused)
 
 
 # -- stopping, and the operator -------------------------------------------------------------------

@@ -25,6 +25,7 @@ from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
 from refmta.processes.channels import local_channels, socket_channels
 from refmta.roles import enqueue
 from refmta.roles.enqueue import Enqueue, Slice
+from refmta.stores.chunks import Chunks
 from refmta.wire.envelope import Envelope, decode_chunk, encode_chunk
 from refmta.wire.messages import Abandon, Arrived, Finish, Kept, Refused, Submit
 
@@ -108,9 +109,9 @@ async def world(pair: Pair, tmp_path: Path, log: int = 2) -> AsyncIterator[World
     spool = spool_in(tmp_path)
     disk = Disk(spool)
     config = Slice(spool=str(spool), hostname="mx.example.org", message_octets=LIMIT)
-    role = Enqueue(disk, config, journal("enqueue", descriptor=log))
+    role = Enqueue(Chunks(disk), config, journal("enqueue", descriptor=log))
     near, far = pair(border("enqueue", "qmgr"))
-    role.qmgr = near
+    role.qmgr.channel = near
     async with trio.open_nursery() as nursery:
         made = World(pair, spool, disk, role, nursery)
 

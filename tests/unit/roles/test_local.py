@@ -309,7 +309,7 @@ async def test_a_recipient_that_would_forge_a_header_is_not_written(
     async with world(pair, tmp_path) as it:
         forged = "ada@example.org\nX-Forged: yes"
         assert (await it.deliver(1, chunk(1, octets)[0], recipient=forged)).kind == "deferred"
-        assert not it.mailbox() and not it.leftovers()
+        assert not list(tmp_path.iterdir())
 
 
 @both

@@ -319,11 +319,8 @@ async def test_one_session_has_one_destination_and_is_used_again_then_ends(
 
 
 @both
-async def test_a_session_ends_after_its_number_of_jobs(
-    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(relays, "JOBS", 3)
-    async with world(pair, tmp_path, per_destination=1) as it:
+async def test_a_session_ends_after_its_number_of_jobs(pair: Pair, tmp_path: Path):
+    async with world(pair, tmp_path, per_destination=1, jobs_per_session=3) as it:
         await it.arrives(*[it.put(number) for number in range(7)])
         done = 0
         while it.queued():

@@ -228,9 +228,9 @@ async def test_pieces_are_what_the_codec_says(size: int) -> None:
     assert (small.octets, large.octets) == (len(text), len(text))
     handle = opened(octets)
     for each in (small, large):
-        pieces = list(content.Letter(
+        pieces = list(content.Outgoing(
             reverse_path="", octets=each.octets, eight_bit=False, whole=each.whole,
-            disk=PosixDisk(-1), descriptor=handle, extents=each.extents,
+            disk=PosixDisk(-1), descriptor=handle, letter=each.letter,
         ).pieces())  # fmt: skip
         assert b"".join(pieces) == expected
         assert pieces[-1].endswith(b".\r\n") and len(pieces[-1]) <= content.BLOCK_OCTETS

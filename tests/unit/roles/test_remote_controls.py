@@ -72,15 +72,15 @@ async def test_a_reply_to_an_end_that_has_not_left_delivers_nothing(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One huge last piece, and a server that says 250 and reads nothing."""
-    real = content.Letter.pieces
+    real = content.Outgoing.pieces
 
-    def pieces(self: content.Letter) -> Iterator[bytes]:
+    def pieces(self: content.Outgoing) -> Iterator[bytes]:
         yield b"".join(real(self))
 
     steps = (Say(HONEST["data"]), Deaf(1), Say(HONEST["final"]), Deaf(400), Close())
     lying = Behaviour(acts={"data": steps})
     monkeypatch.setitem(next_hop.BEHAVIOURS, "honest", lying)  # type: ignore[arg-type]
-    monkeypatch.setattr(content.Letter, "pieces", pieces)
+    monkeypatch.setattr(content.Outgoing, "pieces", pieces)
     relayed, hop = await once("honest", 24 << 20)
     assert relayed.outcomes[0].kind == "deferred" and not hop.accepted
     monkeypatch.setattr(Connection, "_spoken_to", lambda _self: False)

@@ -22,9 +22,10 @@ from refmta.patterns.compartmentalization import Context, Linked
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
 from refmta.processes.channels import local_channels
 from refmta.roles import qmgr, smtpd
-from refmta.roles.remote.content import Letter
+from refmta.roles.remote.content import Outgoing
 from refmta.roles.remote.jobs import Job, Progress
 from refmta.stores.disk import PosixDisk
+from refmta.stores.letters import Letter
 from refmta.wire.envelope import Envelope, encode_chunk
 from refmta.wire.messages import (
     Arrived,
@@ -311,6 +312,13 @@ def test_what_is_said_at_mail(own: str, instead: str, said: str):
         reference=1, queue_id="06H06TY2DFR20W5S", destination="one.example",
         recipients=(RelayRecipient(index=0, address="a@one.example"),), reverse_path=instead,
     )  # fmt: skip
-    letter = Letter(reverse_path=own, octets=0, eight_bit=False, disk=PosixDisk("/"), descriptor=-1)
+    envelope = Envelope(
+        queue_id=relay.queue_id, arrival_s=0, reverse_path=own, recipients=("a@one.example",),
+        client="", helo="", protocol="SMTP",
+    )  # fmt: skip
+    letter = Outgoing(
+        reverse_path=own, octets=0, eight_bit=False, letter=Letter(envelope=envelope, extents=()),
+        disk=PosixDisk("/"), descriptor=-1,
+    )  # fmt: skip
     progress = Progress(Job(relay, -1), letter, relay.recipients)
     assert progress.transaction().reverse_path == said

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from specs.claims import command, exam, ledger, running, verdict
+from specs.claims import command, exam, ledger, record, running, take, verdict
 from specs.claims.command import claims
 from specs.claims.controls import controls, examined
 from specs.claims.installed import installed
-from specs.claims.instruments import Instruments, NotHere, needs
+from specs.claims.instruments import PATIENCE, Instruments, NotHere, is_long, needs
 from specs.claims.ledger import IDS, Claim, CrashStates, Matrix, Measure, Proofs, Trial, load
+from specs.claims.record import Record, RecordError
 from specs.claims.running import judged
 from specs.claims.take import Taker, crash_states, of_matrix, ratio
 from specs.claims.verdict import Broken, Missing, Reading, judge
@@ -55,16 +56,13 @@ def test_what_is_tried_on_ours_is_asked_of_patterns_that_there_are() -> None:
     assert {type(trial.taken) for trial in ours} == {CrashStates, Matrix, Measure, Proofs}
 
 
-def test_each_measure_of_ours_is_of_a_subject_that_the_ledger_asks_for() -> None:
+def test_each_measure_that_there_is_is_asked_for_and_each_composition_is_there() -> None:
     from subjects import measures
 
-    asked = {
-        trial.taken.name
-        for _, trial in TRIALS
-        if isinstance(trial.taken, Measure) and trial.on == measures.OURS
-    }
+    asked = {trial.taken.name for _, trial in TRIALS if isinstance(trial.taken, Measure)}
     assert set(measures.MEASURES) <= asked
-    assert "refmta" in measures.compositions()
+    architectures = {trial.architecture for _, trial in TRIALS if trial.on.startswith("comp")}
+    assert architectures <= set(measures.compositions())
 
 
 def test_crash_states_are_asked_of_models_and_stores_that_there_are() -> None:
@@ -127,6 +125,8 @@ def test_a_ratio_is_only_of_measures() -> None:
 def test_the_ledgers_code_passes_its_exam() -> None:
     assert exam.broken(exam.VERDICTS, examined(mutate(verdict.__name__, []))) == frozenset()
     assert exam.broken(exam.LEDGER, examined(mutate(ledger.__name__, []))) == frozenset()
+    assert exam.broken(exam.RECORD, record) == frozenset()
+    assert exam.broken(exam.TAKING, take) == frozenset()
 
 
 @pytest.mark.parametrize("control", controls(), ids=lambda control: control.name)
@@ -136,7 +136,8 @@ def test_each_control_counts(control: Any) -> None:
 
 
 def test_each_check_of_the_exam_has_its_control() -> None:
-    assert {*exam.VERDICTS, *exam.LEDGER} <= {control.invariant for control in controls()}
+    named = {*exam.VERDICTS, *exam.LEDGER, *exam.RECORD, *exam.TAKING}
+    assert named <= {control.invariant for control in controls()}
 
 
 # -- what is needed, and taking it ----------------------------------------------------------------
@@ -325,7 +326,13 @@ def test_each_comparison_at_around_and_on_its_threshold(comparison: Any, held: s
 @pytest.fixture
 def instruments(monkeypatch: pytest.MonkeyPatch) -> Instruments:
     found = Instruments()
-    monkeypatch.setattr(command, "installed", lambda: found)
+
+    def made(*, patient: bool) -> Instruments:
+        found.patient = patient
+        return found
+
+    monkeypatch.setattr(command, "installed", made)
+    monkeypatch.setattr(record, "load", lambda: Record({}))
     return found
 
 
@@ -376,6 +383,72 @@ def test_json_has_what_each_verdict_was_held_to(instruments: Instruments) -> Non
     assert (beside["role"], beside["verdict"], beside["threshold"]) == ("beside", "holds", 1.5)
     assert beside["measurement"] is None  # JSON has no infinity
     assert first["trials"][0]["missing"] == ["the composition postfix"]
+
+
+def test_what_takes_long_is_asked_for_or_read(
+    instruments: Instruments, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One rate is measured and written down; the next run reads it, and judges it as its own."""
+    file = tmp_path / "measured.toml"
+    monkeypatch.setattr(record, "load", lambda: load_record(file))
+    monkeypatch.setattr(command, "FILE", file)
+    rates = {"server:postfix": 300.0, "server:sendmail": 75.0}
+    instruments.servers = frozenset({"postfix", "sendmail"})
+    instruments.measures = {"rate": lambda: lambda subject, part: Reading(rates[subject], '"/s"')}
+    code, out, _ = run("C19")
+    assert code == 0
+    assert f"{PATIENCE}" in out
+    code, out, _ = run("C19", "--peers", "--record")
+    assert code == 0
+    assert "4, against server:sendmail, to be >= 1.2 times" in out
+    assert "from the record" not in out
+    rates["server:postfix"] = 1.0
+    code, out, _ = run("C19")
+    assert code == 0
+    assert "4, against server:sendmail, to be >= 1.2 times" in out
+    assert "1 of 3 trials run (1 from the record)" in out
+    _, out, _ = run("C19", "--json")
+    assert "processors" in json.loads(out)["claims"][0]["trials"][1]["recorded"]
+    code, out, _ = run("C19", "--peers")
+    assert code == 1  # what is measured counts, whatever was written down
+
+
+def load_record(file: Path) -> Record:
+    return record.read(file.read_text(encoding="utf-8")) if file.exists() else Record({})
+
+
+def test_a_record_is_written_by_those_who_measure(instruments: Instruments) -> None:
+    code, _, err = run("--record")
+    assert (code, err) == (2, "--record goes with --peers\n")
+
+
+@pytest.mark.parametrize("text", ["measured = 1", "[[measured]]\nasked = 'x'", "[", "x = 1"])
+def test_a_wrong_record_is_refused(
+    text: str, instruments: Instruments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RecordError):
+        record.read(text)
+    monkeypatch.setattr(record, "load", lambda: record.read(text))
+    code, _, err = run("C19")
+    assert code == 2
+    assert "the ledger of claims: " in err
+
+
+def test_every_number_in_the_record_is_one_that_a_trial_asks_for() -> None:
+    asked = {one.asked: one for _, one in TRIALS}
+    for row in record.load().rows.values():
+        one = asked[row.asked]
+        assert is_long(one)
+        assert isinstance(one.taken, Measure)
+        assert (row.on, row.against, row.measure, row.part) == (
+            one.on, one.against, one.taken.name, one.taken.part,
+        )  # fmt: skip
+
+
+def test_which_trials_take_long() -> None:
+    long = {(one.on, one.taken.name) for _, one in TRIALS if is_long(one)}
+    assert {("server:postfix", "pool_caps"), ("composition:qmail", "rate")} <= long
+    assert ("composition:sendmail", "processes") not in long
 
 
 def test_no_such_claim_is_exit_2(instruments: Instruments) -> None:

@@ -9,6 +9,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from refmta.architectures.catalogue import ARCHITECTURES, find
 from specs.command import main
 from specs.matrix import command
 from specs.matrix.expected import ExpectationError, Expected, load, match
@@ -27,7 +28,7 @@ ROW = '[[claim]]\nname = "a.b"\nexpected = "holds"\nreason = "because"\n'
 
 def loaded(directory, text):
     (directory / "some.toml").write_text(text)
-    return load("some", directory)
+    return load("some", "some", directory)
 
 
 def test_rows(tmp_path):
@@ -55,7 +56,7 @@ def test_a_wrong_table_is_named(tmp_path, text, complaint):
 
 def test_no_table(tmp_path):
     with pytest.raises(ExpectationError, match="No such file"):
-        load("none", tmp_path)
+        load("none", "none", tmp_path)
 
 
 def test_a_layer_that_is_missing():
@@ -72,9 +73,86 @@ def test_each_claim_its_row_and_each_row_its_claim():
         match(["a.b"], ["a.b", "a.d"])
 
 
-def test_the_tables_that_are_there():
+DIFFERENCES = {
+    "other": ROW.replace("holds", "fails").replace("because", "it lacks it"),
+    "other-less": ROW.replace("because", "for another reason"),
+    "third": 'like = "other"\n' + ROW.replace("a.b", "a.c").replace("because", "of itself"),
+}
+
+
+def in_another(directory, architecture, **differences):
+    (directory / "some.toml").write_text(ROW + ROW.replace("a.b", "a.c"))
+    (directory / "some").mkdir()
+    for name, text in {**DIFFERENCES, **differences}.items():
+        (directory / "some" / f"{name}.toml").write_text(text)
+    return load("some", architecture, directory)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ("some", Expected("holds", "because")),
+        ("some-landlock", Expected("holds", "because")),
+        ("other", Expected("fails", "it lacks it")),
+        ("other-landlock", Expected("fails", "it lacks it")),
+        ("other-less", Expected("holds", "for another reason")),
+        ("other-less-jail", Expected("holds", "for another reason")),
+    ],
+)
+def test_what_differs_in_another_architecture(tmp_path, architecture, expected):
+    assert in_another(tmp_path, architecture) == {
+        "a.b": expected,
+        "a.c": Expected("holds", "because"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("architecture", "text", "complaint"),
+    [
+        ("nonesuch", "", "nothing is expected of some:nonesuch, but of: some, other"),
+        ("other", ROW, "a.b: says what is said of some"),
+        ("third", 'like = "other"\n' + DIFFERENCES["other"], "says what is said of other"),
+        ("third", 'like = "nobody"\n', "nothing is expected of some:nobody"),
+        ("other", ROW.replace("a.b", "a.d"), "a.d: some.toml has no such row"),
+    ],
+)
+def test_a_difference_that_is_none_is_named(tmp_path, architecture, text, complaint):
+    with pytest.raises(ExpectationError, match=complaint):
+        in_another(tmp_path, architecture, **({architecture: text} if text else {}))
+
+
+def test_what_differs_from_another_that_differs(tmp_path):
+    assert in_another(tmp_path, "third") == {
+        "a.b": Expected("fails", "it lacks it"),
+        "a.c": Expected("holds", "of itself"),
+    }
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_tables_that_are_there(architecture):
     """All claims have rows, and all rows claims."""
-    match([each.key for each in registry.claims()], load("refmta"))
+    match([each.key for each in registry.claims()], load("refmta", architecture))
+
+
+def test_each_architecture_fails_what_it_is_known_for():
+    """The paper's point, as the tables have it: each pattern is lacking somewhere, and refmta
+    lacks none that another has."""
+    fails = {
+        architecture: {
+            name
+            for name, row in load("refmta", architecture).items()
+            if row.among(find(architecture).layers).verdict == "fails"
+        }
+        for architecture in ARCHITECTURES
+    }
+    assert "distributed_delegation.any_mail_takes_two" in fails["sendmail"]
+    assert "chroot_jail.root_is_the_jail" in fails["qmail"]
+    assert "compartmentalization.each_is_its_own_user" in fails["postfix"]
+    assert "secure_preforking.used_up_it_captures_nothing" in fails["postfix"]
+    assert "chroot_jail.root_is_the_jail" in fails["postfix-unjailed"] - fails["postfix"]
+    assert "secure_preforking.within_max_workers" in fails["sendmailx"]
+    assert fails["refmta"] == {"least_privilege.a_seized_spawner_gains_little"}
+    assert all(fails["refmta"] < each for name, each in fails.items() if name != "refmta")
 
 
 # -- verdicts -------------------------------------------------------------------------------------
@@ -176,7 +254,7 @@ def run(monkeypatch):
         rows = {each.key: Expected("holds", "because") for each in claims}
         monkeypatch.setattr(targets, "names", lambda: ("some",))
         monkeypatch.setattr(targets, "load", lambda _: Known(missing))
-        monkeypatch.setattr(command, "load", lambda _: rows)
+        monkeypatch.setattr(command, "load", lambda *_: rows)
         monkeypatch.setattr(command, "gather", gather)
         monkeypatch.setattr(registry, "claims", lambda _=(): tuple(claims))
         return CliRunner().invoke(main, ["matrix", *arguments])

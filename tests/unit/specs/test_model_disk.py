@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ class RealDisk:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.changed: set[int] = set()  # handles that overwrite
 
     def create(self, path: str, mode: int = 0o600) -> int:
         return os.open(self.root / path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -31,7 +35,32 @@ class RealDisk:
     def open_append(self, path: str) -> int:
         return os.open(self.root / path, os.O_WRONLY | os.O_APPEND)
 
+    def open_change(self, path: str) -> int:
+        handle = os.open(self.root / path, os.O_RDWR)
+        self.changed.add(handle)
+        return handle
+
+    def overwrite(self, handle: int, data: bytes, offset: int) -> None:
+        if handle not in self.changed or offset + len(data) > self.size(handle):
+            raise OSError(errno.EINVAL, "the model refuses it")
+        os.pwrite(handle, data, offset)
+
+    def mode(self, handle: int) -> int:
+        return stat.S_IMODE(os.fstat(handle).st_mode)
+
+    def chmod(self, handle: int, mode: int) -> None:
+        os.fchmod(handle, mode)
+
+    def lock(self, handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
     def write(self, handle: int, data: bytes) -> None:
+        if handle in self.changed:
+            raise OSError(errno.EBADF, "the model refuses it")
         os.write(handle, data)
 
     def read(self, handle: int, size: int, offset: int) -> bytes:
@@ -54,6 +83,7 @@ class RealDisk:
 
     def close(self, handle: int) -> None:
         os.close(handle)
+        self.changed.discard(handle)
 
     def rename(self, path: str, target: str) -> None:
         if (self.root / path).is_dir() and (self.root / target).parent.is_dir():
@@ -85,13 +115,20 @@ class RealDisk:
 
 NAMES = ["d/a", "d/b", "e/a", "c", "d", "new/x", "new", "c/x"]
 STEPS = st.one_of(
-    st.tuples(st.sampled_from(["create", "open_append", "open_read"]), st.sampled_from(NAMES)),
+    st.tuples(
+        st.sampled_from(["create", "open_append", "open_read", "open_change"]),
+        st.sampled_from(NAMES),
+    ),
     st.tuples(st.sampled_from(["unlink", "mkdir", "listdir", "sync_dir"]), st.sampled_from(NAMES)),
     st.tuples(st.sampled_from(["rename", "link"]), st.sampled_from(NAMES), st.sampled_from(NAMES)),
     st.tuples(st.just("write"), st.integers(0, 3), st.binary(min_size=1, max_size=3)),
+    st.tuples(st.just("overwrite"), st.integers(0, 3), st.binary(max_size=3), st.integers(0, 4)),
+    st.tuples(st.just("chmod"), st.integers(0, 3), st.sampled_from([0o600, 0o700])),
     st.tuples(st.just("truncate"), st.integers(0, 3), st.integers(0, 6)),
     st.tuples(st.just("read"), st.integers(0, 3), st.integers(0, 4), st.integers(0, 4)),
-    st.tuples(st.sampled_from(["size", "sync", "writeback", "close"]), st.integers(0, 3)),
+    st.tuples(
+        st.sampled_from(["size", "mode", "lock", "sync", "writeback", "close"]), st.integers(0, 3)
+    ),
 )
 
 
@@ -109,7 +146,7 @@ def act(disk: Disk, handles: list[int], step: tuple[object, ...]) -> object:
         answer = getattr(disk, str(name))(*arguments)
     except OSError as error:
         return type(error).__name__
-    if name in {"create", "open_append", "open_read"}:
+    if name in {"create", "open_append", "open_read", "open_change"}:
         handles.append(answer)
         return "opened"
     return sorted(answer) if name == "listdir" else answer
@@ -178,3 +215,51 @@ def test_a_forgotten_handle_is_known() -> None:
     disk.close(disk.create("kept"))
     disk.create("forgotten")
     assert disk.open_handles() == ("forgotten",)
+
+
+def test_a_mode_is_part_of_the_snapshot_and_only_if_it_is_not_plain() -> None:
+    disk = ModelDisk.from_tree({"a": b"", "b": b""})
+    assert disk.snapshot().modes == ()
+    handle = disk.open_read("b")
+    disk.chmod(handle, 0o700)
+    assert disk.snapshot().modes == (0o600, 0o700)
+    again = ModelDisk(disk.snapshot())
+    assert [again.mode(again.open_read(path)) for path in "ab"] == [0o600, 0o700]
+    disk.chmod(handle, 0o600)
+    assert disk.snapshot() == ModelDisk.from_tree({"a": b"", "b": b""}).snapshot()
+
+
+def test_a_lock_goes_with_its_handle_and_with_the_machine() -> None:
+    disk = ModelDisk.from_tree({"a": b""})
+    first, second = disk.open_read("a"), disk.open_change("a")
+    assert disk.lock(first)
+    assert disk.lock(first)
+    assert not disk.lock(second)
+    left = ModelDisk(disk.snapshot())
+    assert left.lock(left.open_read("a"))
+    disk.close(first)
+    assert disk.lock(second)
+
+
+def test_plans_know_modes_and_overwrites() -> None:
+    disk = ModelDisk.from_tree({}, ["d"])
+    disk.execute(
+        [
+            Op(kind="create", path="d/a", target="640"),
+            Op(kind="write", path="d/a", data=b"abc"),
+            Op(kind="overwrite", path="d/a", data=b"X", target="1"),
+            Op(kind="chmod", path="d/a", target="700"),
+        ]
+    )
+    assert disk.tree() == {"d/a": b"aXc"}
+    assert [(each.kind, oct(each.mode)) for each in disk.record if each.kind != "write"] == [
+        ("create", "0o640"),
+        ("overwrite", "0o600"),
+        ("chmod", "0o700"),
+    ]
+    assert [str(each) for each in disk.record[2:]] == [
+        "overwrite d/a 1 octets at 1",
+        "chmod d/a to 700",
+    ]
+    with pytest.raises(OSError):
+        disk.execute([Op(kind="overwrite", path="d/a", data=b"YY", target="2")])

@@ -96,7 +96,7 @@ AROUND = [
     ("assert", "def check(uid):\n    assert uid\n",
      "no_checks_that_go_away", "assert"),
 ]  # fmt: skip
-PASSAGE = "class Rejection(Exception):\n"
+PASSAGE = "@dataclass(slots=True, eq=False)\n"
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_a_role_that_goes_around_its_pattern_is_refused_by_name(
 
 def test_a_role_that_has_grown_is_over_its_budget(mutant):
     budget = sizes.BUDGETS["enqueue"].own_lines
-    found = violated(observation(mutant("\n".join(f"N{each} = 1" for each in range(budget)))))
+    found = violated(observation(mutant("\n".join(f"N{each} = 1" for each in range(budget // 10)))))
     assert set(found) == {"own_lines_within_budget"}
     assert found["own_lines_within_budget"][0].startswith("enqueue: ")
 

@@ -196,13 +196,12 @@ def test_what_could_not_be_measured_is_no_verdict():
         CLAIMS["used_up_it_captures_nothing"].judge(replace(sound(), results=broken))
 
 
-def test_a_system_without_pools_has_nothing_to_judge():
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_system_without_pools_has_nothing_that_bounds_a_worker(name):
     seen = sound()
     rows = tuple(replace(each, pool=None) for each in seen.manifest.compartments)
-    with pytest.raises(Unavailable):
-        CLAIMS["within_max_workers"].judge(
-            replace(seen, manifest=replace(seen.manifest, compartments=rows))
-        )
+    bare = replace(seen, manifest=replace(seen.manifest, compartments=rows))
+    assert CLAIMS[name].judge(bare) == ("there is no pool",)
 
 
 # -- the instruments ------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ MANIFEST = Manifest(
         Compartment(name="face", parts=("face",), user=1, listener=True),
         *(Compartment(name=each, parts=(each,), user=2) for each in PARTS[1:]),
     ),
+    starter="root",
     privileged=("root",),
     facts={"rests_on": frozenset({("above", "store")})},
     owned=(Owned(path="/spool", owner=0, group=0, mode=0o711),
@@ -163,7 +164,7 @@ def test_a_kind_that_nobody_heard_is_named(kind):
     )
 
 
-def test_the_face_sends_all_kinds_and_nobody_is_attacked_by_the_privileged():
+def test_the_face_sends_all_kinds_and_nobody_is_attacked_by_who_started_it():
     assert {kind for (sender, _), kind in PLAN if sender == "face"} == set(KINDS)
     assert "root" not in {sender for (sender, _), _ in PLAN}
     directions = {direction for direction, _ in PLAN}

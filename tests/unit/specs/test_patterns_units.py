@@ -120,6 +120,37 @@ def test_a_step_that_comes_too_late_is_refused_by_name(step, behind, claim):
     assert violated(observation(*moved(step, behind))) == {claim}
 
 
+def test_a_mailbox_that_was_there_before_needs_no_sync_of_its_name():
+    """One file for all mail: its name is as old as the first message in it."""
+    steps = [each for each in ORDER if each not in ("stage", "rename", "sync new/")]
+    assert violated(observation(*steps)) == set()
+    steps.remove("sync the copy")
+    assert violated(observation(*steps)) == {"freed_after_delivery"}
+
+
+def test_a_link_that_goes_is_not_the_message():
+    """qmail's: written under one name, linked to another, and the first one removed at once."""
+    old, new = f"{QUEUE}/pid/1", f"{QUEUE}/mess/ID"
+    renamed = {UNIT: old}
+    steps = calls(*ORDER)
+    linked = []
+    for each in steps:
+        place = renamed.get(each.place, each.place)
+        paths = tuple(renamed.get(path, path) for path in each.paths)
+        if each.name == "unlinkat":
+            paths = (new,)
+        opened = renamed.get(each.opened, each.opened)
+        linked.append(replace(each, place=place, paths=paths, opened=opened))
+    after = linked[2].until
+    link = replace(steps[9], at=after + 0.1, until=after + 0.2, name="linkat", paths=(old, new))
+    gone = replace(steps[12], at=after + 0.3, until=after + 0.4, paths=(old,))
+    synced = replace(steps[4], place=f"{QUEUE}/mess")
+    seen = observation()
+    way = replace(seen.result(WAY, Way), calls=(*linked[:3], link, gone, *linked[3:4], synced,
+                                                *linked[5:]))  # fmt: skip
+    assert violated(replace(seen, results={**seen.results, WAY: way})) == set()
+
+
 def test_a_sync_that_failed_or_had_not_ended_is_none():
     for change in ({"result": -1}, {"until": 5.4}):
         seen = observation()

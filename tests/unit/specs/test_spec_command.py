@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+import specs.evolution.controls
 import specs.persistence.controls
 import specs.queue.controls
 import specs.schedule.controls
@@ -88,7 +89,10 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     monkeypatch.setattr(sections, "EXPLORED", sections.EXPLORED[1:2])  # the smallest
     monkeypatch.setattr(sections, "MODELS", (P3_ATOMIC,))
     monkeypatch.setattr(sections, "WORKLOADS", (ONE,))
-    for own in (specs.queue.controls, specs.schedule.controls, specs.persistence.controls):
+    for own in (
+        specs.queue.controls, specs.schedule.controls, specs.persistence.controls,
+        specs.evolution.controls,
+    ):  # fmt: skip
         few = own.controls()[:2]  # all of them have tests of their own
         monkeypatch.setattr(own, "controls", lambda few=few: few)
     return found
@@ -108,14 +112,14 @@ def test_all_that_holds_is_exit_0(registered: list[tuple[str, str, str]]) -> Non
     assert "machine.crashed | " in out
     assert "certified | one message in three writes | P3 atomic" in out
     assert "mark before delivery | refused by marks_after_delivery | counts" in out
-    assert "3 spec(s), 0 finding(s)" in out
+    assert "4 spec(s), 0 finding(s)" in out
 
 
 def test_no_such_spec_is_exit_2(registered: list[tuple[str, str, str]]) -> None:
     code, out, err = run("queues")
     assert code == 2
     assert out == ""
-    assert "no such spec: queues (there are: queue, schedule, persistence)" in err
+    assert "no such spec: queues (there are: queue, schedule, persistence, evolution)" in err
 
 
 def test_only_what_is_named_runs(registered: list[tuple[str, str, str]]) -> None:
@@ -140,7 +144,7 @@ def test_json(registered: list[tuple[str, str, str]]) -> None:
     assert code == 1
     report = json.loads(out)
     by_name = {section["name"]: section for section in report["specs"]}
-    assert list(by_name) == ["queue", "schedule", "persistence", "smtp"]
+    assert list(by_name) == ["queue", "schedule", "persistence", "evolution", "smtp"]
     assert report["findings"] == len(by_name["persistence"]["findings"]) > 0
     assert all(by_name["queue"]["explorations"][0]["invariants"].values())
     assert by_name["smtp"]["controls"][0]["counts"] is True
@@ -194,7 +198,7 @@ def test_a_spec_that_is_violated_prints_its_counterexample() -> None:
 def test_list_names_the_specs(registered: list[tuple[str, str, str]]) -> None:
     registered.append((sections.PROOFS, "wire", "somewhere.proofs"))
     code, out, _ = run("--list")
-    assert (code, out.split()) == (0, ["queue", "schedule", "persistence", "wire"])
+    assert (code, out.split()) == (0, ["queue", "schedule", "persistence", "wire", "evolution"])
 
 
 # ---- proofs ---------------------------------------------------------------------------------
@@ -239,5 +243,5 @@ def test_a_module_that_is_not_there_is_a_finding() -> None:
 def test_the_specs_bring_their_own_controls(registered: list[tuple[str, str, str]]) -> None:
     found = sections.subjects()
     assert {sections.section_of(control) for control in found.controls} == {
-        "queue", "schedule", "persistence",
+        "queue", "schedule", "persistence", "evolution",
     }  # fmt: skip

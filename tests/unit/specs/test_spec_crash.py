@@ -317,13 +317,13 @@ def plain(initial: Snapshot, record: Sequence[Recorded], model: Model) -> dict[o
         done = record[:cut]
         acknowledged = sum(each.kind == "reply" for each in done)
         for chosen in plain_names(initial, done, model):
-            for tree in plain_octets(initial, done, model, chosen):
-                key = tuple(sorted(tree.items()))
+            for files in plain_octets(initial, done, model, chosen):
+                key = tuple(sorted(files.items()))
                 found[key] = max(found.get(key, 0), acknowledged)
     return found
 
 
-NameEffect = tuple[int, str, str, int]  # operation, add/del, path, inode
+NameEffect = tuple[int, str, str, int]  # operation, add/del/mode, path or mode, inode
 
 
 def plain_effects(done: Sequence[Recorded], model: Model) -> list[NameEffect]:
@@ -335,6 +335,8 @@ def plain_effects(done: Sequence[Recorded], model: Model) -> list[NameEffect]:
             effects.append((number, "add", each.target, each.inode))
         elif each.kind == "unlink":
             effects.append((number, "del", each.path, each.inode))
+        elif each.kind == "chmod":
+            effects.append((number, "mode", str(each.mode), each.inode))
         elif each.kind == "rename":
             if each.displaced and model == P3_SPLIT:
                 effects.append((number, "del", each.target, each.displaced))
@@ -359,7 +361,9 @@ def plain_names(
             must |= set(before)
         elif sync.kind == "sync_dir":
             must |= {effect for effect in before if parent(effect[2]) == sync.path}
-        elif model.name == "P2":
+        else:
+            must |= {e for e in before if e[1] == "mode" and e[3] == sync.inode}
+        if model.name == "P2" and sync.kind == "sync":
             for path in {effect[2] for effect in before}:
                 last = [effect for effect in before if effect[2] == path][-1]
                 if last[1] == "add" and last[3] == sync.inode:
@@ -399,10 +403,13 @@ def plain_allowed(
 
 def plain_octets(
     initial: Snapshot, done: Sequence[Recorded], model: Model, kept: tuple[NameEffect, ...]
-) -> Iterator[Tree]:
+) -> Iterator[dict[str, tuple[bytes, int]]]:
     names = dict(zip(initial.paths, initial.inodes, strict=True))
+    modes: dict[int, int] = {}
     for _, what, path, inode in kept:
-        if what == "add":
+        if what == "mode":
+            modes[inode] = int(path)
+        elif what == "add":
             names[path] = inode
         else:
             names.pop(path, None)
@@ -417,17 +424,20 @@ def plain_octets(
         choices.append(sorted(possible))
     for chosen in product(*choices):
         octets = dict(zip(inodes, chosen, strict=True))
-        yield {path: octets[inode] for path, inode in names.items()}
+        yield {path: (octets[inode], modes.get(inode, 0o600)) for path, inode in names.items()}
 
 
 def plain_content(base: bytes, done: Sequence[Recorded], inode: int) -> Iterator[bytes]:
     writes = [
-        (n, each) for n, each in enumerate(done) if each.kind == "write" and each.inode == inode
+        (number, each)
+        for number, each in enumerate(done)
+        if each.kind in {"write", "overwrite"} and each.inode == inode
     ]
     last_sync = max(
         (n for n, e in enumerate(done) if e.kind == "sync" and e.inode == inode), default=-1
     )
-    fates = [["data"] if n < last_sync else ["data", "zeros", "junk", "lost"] for n, _ in writes]
+    known = {"write": ["data", "zeros", "junk", "lost"], "overwrite": ["data", "lost"]}
+    fates = [["data"] if n < last_sync else known[each.kind] for n, each in writes]
     for chosen in product(*fates):
         content = bytearray(base)
         for fate, (_, write) in zip(chosen, writes, strict=True):
@@ -442,12 +452,61 @@ def plain_content(base: bytes, done: Sequence[Recorded], inode: int) -> Iterator
         yield bytes(content)
 
 
+def modes(operations: Sequence[Op], model: Model) -> set[tuple[str, ...]]:
+    """The modes of d/a that a crash may leave, with what is in it."""
+    initial, record = recorded(operations, {"d/a": b""})
+    found = set()
+    for state in crash_states(initial, record, model):
+        mode = state.snapshot.modes[0] if state.snapshot.modes else 0o600
+        found.add((f"{mode:o}", state.tree["d/a"].decode("latin-1")))
+    return found
+
+
+COMPLETE = [op("write d/a", b"x"), op("chmod d/a 700")]
+
+
+@pytest.mark.parametrize("model", [P1_ATOMIC, P2_SPLIT, P3_SPLIT], ids=str)
+def test_a_mode_may_land_before_the_data(model: Model) -> None:
+    assert {("600", ""), ("700", ""), ("600", "x"), ("700", "x")} <= modes(COMPLETE, model)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=str)
+def test_the_sync_of_a_file_forces_its_mode(model: Model) -> None:
+    synced = [*COMPLETE, op("sync d/a"), op("reply t")]
+    initial, record = recorded(synced, {"d/a": b""})
+    told = [s for s in crash_states(initial, record, model) if s.acknowledged]
+    assert {(s.snapshot.modes, s.tree["d/a"]) for s in told} == {((0o700,), b"x")}
+
+
+def test_the_sync_of_a_directory_forces_a_mode_only_where_metadata_are_ordered() -> None:
+    synced = [op("chmod d/a 700"), op("sync_dir d"), op("reply t")]
+    initial, record = recorded(synced, {"d/a": b""})
+    for model, left in ((P1_ATOMIC, {(0o700,)}), (P2_ATOMIC, {(), (0o700,)})):
+        told = [s for s in crash_states(initial, record, model) if s.acknowledged]
+        assert {s.snapshot.modes for s in told} == left
+
+
+def test_an_overwrite_is_old_or_new_and_never_zeros() -> None:
+    done = [op("overwrite d/a 1", b"XYZ")]
+    assert {tree["d/a"] for tree in trees(done, P3_SPLIT, {"d/a": b"abcde"})} == {
+        b"abcde", b"aXYZe",
+    }  # fmt: skip
+    assert {tree["d/a"] for tree in trees(done, P3_SPLIT, {"d/a": b"abcde"}, FINE)} == {
+        b"abcde", b"aXYZe", b"aXcde", b"abYZe",
+    }  # fmt: skip
+    assert trees([*done, op("sync d/a"), op("reply t")], P0, {"d/a": b"abcde"})[0] == {
+        "d/a": b"aXYZe"
+    }
+
+
 PATHS = ["d/a", "d/b", "e/a"]
 STEP = st.one_of(
     st.sampled_from(
         [op(f"{kind} {path}") for kind in ("create", "sync", "unlink") for path in PATHS]
     ),
     st.sampled_from([op(f"write {path}", b"xy") for path in PATHS]),
+    st.sampled_from([op(f"overwrite {path} 1", b"z") for path in PATHS]),
+    st.sampled_from([op(f"chmod {path} {mode}") for path in PATHS for mode in ("600", "700")]),
     st.sampled_from(
         [op(f"{k} {s} {t}") for k in ("rename", "link") for s in PATHS for t in PATHS if s != t]
     ),
@@ -478,7 +537,10 @@ def test_it_finds_exactly_what_the_plainest_enumeration_finds(
     replies = [each.path for each in disk.record if each.kind == "reply"]
     enumeration = Enumeration(initial, disk.record, model)
     for state in enumeration.states():
-        key = tuple(sorted(state.tree.items()))
+        at_rest = state.snapshot
+        modes = at_rest.modes or (0o600,) * len(at_rest.paths)
+        files = zip(at_rest.contents, modes, strict=True)
+        key = tuple(sorted(zip(at_rest.paths, files, strict=True)))
         count = max(
             number
             for number in range(len(replies) + 1)

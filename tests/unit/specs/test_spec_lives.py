@@ -65,3 +65,33 @@ def test_a_generation_ends_with_the_next() -> None:
 
 def test_an_end_without_a_process_is_its_writers() -> None:
     assert ("local.died", 7) in known(event(7, 1, "local.ended"))
+
+
+def test_all_roles_of_a_process_end_together() -> None:
+    """A monolith's worker: whatever it did in whose name, and its own name is another."""
+    worker = [event(7, 1, "enqueue.committed"), event(7, 2, "qmgr.dispatched")]
+    found = known(*worker, ended(7, "daemon"))
+    assert {(f"{role}.died", 7) for role in ("daemon", "enqueue", "qmgr")} <= found
+    assert ("local.died", 0) not in found
+
+
+def test_a_pool_takes_all_roles_of_its_workers_along() -> None:
+    worker = [event(7, 1, "enqueue.committed", pool="5"), event(7, 2, "qmgr.dispatched", pool="5")]
+    assert {("enqueue.died", 7), ("qmgr.died", 7)} <= known(*worker, ended(5, "daemon"))
+
+
+def ghosts(*events: Event) -> list[tuple[int, int]]:
+    return [(each.pid, each.sequence) for each in told_apart(events).ghosts]
+
+
+def test_whoever_speaks_in_the_next_generation_is_a_ghost() -> None:
+    started = [event(pid, 1, "supervisor.started") for pid in (1, 2)]
+    first = event(7, 1, "qmgr.dispatched", pool="5")
+    assert ghosts(started[0], first, started[1], event(7, 2, "qmgr.freed")) == [(7, 2)]
+    assert ghosts(started[0], first, event(7, 2, "qmgr.freed"), started[1]) == []
+
+
+def test_a_pid_that_is_given_out_again_is_no_ghost() -> None:
+    started = [event(pid, 1, "supervisor.started") for pid in (1, 2)]
+    first = event(7, 1, "qmgr.dispatched")
+    assert ghosts(started[0], first, started[1], event(7, 1, "qmgr.dispatched")) == []

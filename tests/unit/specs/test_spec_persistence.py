@@ -9,7 +9,7 @@ import pytest
 
 from specs.kernel.control import Control, run_control
 from specs.persistence import Disk, Message, Op, Recovered
-from specs.persistence.controls import LOSES, controls
+from specs.persistence.controls import controls, loses
 from specs.persistence.enumerate import INVARIANTS, examine
 from specs.persistence.models import MODELS, P0, P1_ATOMIC, P3_ATOMIC, P3_SPLIT, Model
 from specs.persistence.references import (
@@ -40,7 +40,7 @@ LOST = {"acknowledged_present", "visible_is_complete"}
 def test_who_loses_acknowledged_mail_under_which_model(store: Reference, model: Model) -> None:
     report = examine(store, model, ONE)
     assert report.exhaustive
-    assert bool(LOST & report.violated.keys()) is (model in LOSES[store.name])
+    assert bool(LOST & report.violated.keys()) is (model in loses(store.name))
     assert model is not P0 or not report.violated
 
 

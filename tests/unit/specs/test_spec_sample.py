@@ -69,7 +69,18 @@ def in_a_new_directory(disk):
     disk.sync(handle)
 
 
-HISTORIES = [written, renamed, freed, cut_off, linked, in_a_new_directory]
+def completed(disk):
+    handle = disk.create("d/a")
+    disk.write(handle, b"1234")
+    disk.chmod(handle, 0o700)
+
+
+def marked(disk):
+    handle = disk.open_change("d/old")
+    disk.overwrite(handle, b"XY", 2)
+
+
+HISTORIES = [written, renamed, freed, cut_off, linked, in_a_new_directory, completed, marked]
 
 
 def recorded(history):
@@ -80,7 +91,7 @@ def recorded(history):
 
 
 def contents_of(snapshot):
-    return frozenset(snapshot.tree.items()), snapshot.directories
+    return frozenset(snapshot.tree.items()), snapshot.directories, snapshot.modes
 
 
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda each: each.__name__)

@@ -150,3 +150,40 @@ ROWS: list[tuple[str, int, str, list[Row], bool]] = [
 def test_small_traces(recipients: int, sender: str, rows: list[Row], allowed: bool) -> None:
     found = accept(QueueTrace(), events(rows, recipients, sender))
     assert found.accepted is allowed, list(map(str, found.refusals))
+
+
+# -- where qmgr keeps the envelopes, or the queue -------------------------------------------------
+
+HEAD = {"queue_id": "M", "recipients": "1", "sender": S}
+LOGGED: list[Row] = [("qmgr.logged", HEAD), *DONE, FREED]
+COMMITTED: Row = ("enqueue.committed", HEAD)
+OTHER: Row = ("enqueue.committed", {**HEAD, "queue_id": "N"})
+REPLIED: Row = ("smtpd.replied", {"queue_id": "M"})
+FOUND = whole("qmgr.recovered")
+SMTPS_DIED: Row = ("smtps.ended", {"process": str(ENQUEUE), "status": "-9"})
+
+#: In this order by their writers; whether they are allowed.
+KEPT_BY_QMGR: list[tuple[str, list[Row], bool]] = [
+    ("logged, said, promised", [*LOGGED, COMMITTED, REPLIED], True),
+    ("logged, and nobody lived to say so", [OTHER, *LOGGED, SMTPS_DIED], True),
+    ("logged, and nobody said so", [*LOGGED], False),
+    ("logged twice", [LOGGED[0], *LOGGED, COMMITTED, REPLIED], False),
+    ("found", [FOUND, *DONE, FREED], True),
+    ("found after it was freed by the same", [COMMITTED, REPLIED, *DONE, FREED, FOUND], False),
+    ("found while its writer still commits it", [FOUND, COMMITTED, REPLIED, *DONE, FREED], True),
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "allowed"), [row[1:] for row in KEPT_BY_QMGR], ids=[row[0] for row in KEPT_BY_QMGR]
+)
+def test_what_qmgr_keeps(rows: list[Row], allowed: bool) -> None:
+    writers = WRITERS | {"smtpd": SMTPD, "smtps": 1}
+    counts: dict[int, int] = {}
+    said = []
+    for action, fields in rows:
+        pid = writers[action.partition(".")[0]]
+        counts[pid] = counts.get(pid, 0) + 1
+        said.append(Event(pid=pid, sequence=counts[pid], action=action, fields=fields))
+    found = accept(QueueTrace(), said)
+    assert found.accepted is allowed, list(map(str, found.refusals))
