@@ -29,7 +29,7 @@ from refmta.protocol.routing import SYSTEM_MAILBOX
 from refmta.stores.mailboxes import OWN_MBOX
 from refmta.wire.messages import Ask
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 DOMAIN, FAR = "demo.test", "far.test"
 USERS = ("ada", "bob")
 LETTER = """\
