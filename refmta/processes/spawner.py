@@ -36,6 +36,8 @@ from refmta.stores.recipients import Identity, NoRecipient, recipients
 #: Descriptors of a compartment: its channel to the supervisor (the supervisor's to the spawner).
 CHANNEL = 3
 SUPERVISOR = 0
+#: How long a supervisor that has hung up may take to exit, in seconds; then it is killed.
+PATIENCE_S = 10
 #: Exit codes of a child that could not become what it should (sysexits.h).
 EX_NOHOME, EX_NOPERM, EX_CONFIG = 73, 77, 78
 _REQUEST = struct.Struct("!H")
@@ -195,8 +197,8 @@ def _arrange(descriptors: list[int]) -> None:
 
 
 def _ended(pid: int) -> bool:
-    """Whether the supervisor has ended by itself, given a moment to finish."""
-    for _ in range(100):
+    """Whether the supervisor has ended by itself, given PATIENCE_S to finish."""
+    for _ in range(100 * PATIENCE_S):
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
             return True
         time.sleep(0.01)

@@ -30,7 +30,7 @@ from tests.peers.overlay import Overlay
 from tests.provision import tool
 
 A, POSTFIX, B, EXIM, DEAD, DNS = (f"10.77.0.{number}" for number in (1, 2, 3, 4, 9, 53))
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
 SEND = Path(__file__).with_name("send.py")
 
 HOSTS = {"mx-a.test": A, "hub-mx.test": POSTFIX, "mx-b.test": B, "gate-mx.test": EXIM,

@@ -37,8 +37,8 @@ def alive(process: int) -> bool:
 
 
 def await_end(processes: list[int]) -> bool:
-    """Whether all are gone within ten seconds."""
-    deadline = time.monotonic() + 10
+    """Whether all are gone after a while."""
+    deadline = time.monotonic() + 60
     while any(map(alive, processes)) and time.monotonic() < deadline:
         time.sleep(0.02)
     return not any(map(alive, processes))
@@ -111,7 +111,7 @@ def test_loopback_is_up_and_not_ours() -> None:
             peer.on_network(sys.executable, "-c", calling), check=False, stderr=-3
         ).returncode:
             assert server.poll() is None
-        assert server.communicate(timeout=10)[0] == "127.0.0.1\n"
+        assert server.communicate(timeout=60)[0] == "127.0.0.1\n"
 
 
 @pytest.mark.needs("overlay")
@@ -134,7 +134,7 @@ def test_a_bind_that_is_not_there_is_an_error_and_leaves_nothing(tmp_path: Path)
 def test_interrupted_it_cleans_up(victim: subprocess.Popen[str]) -> None:
     processes = started(victim)
     victim.send_signal(signal.SIGINT)
-    victim.communicate(timeout=20)
+    victim.communicate(timeout=60)
     assert await_end(processes)
     assert left_behind() == []
 
@@ -152,12 +152,12 @@ def test_killed_its_processes_end_and_the_next_start_removes_its_directory(
     processes = started(victim)
     (SCRATCH / "refmta-overlay-test-foreign").mkdir()  # no lock: not ours to remove
     os.kill(victim.pid, signal.SIGKILL)
-    victim.communicate(timeout=20)
+    victim.communicate(timeout=60)
     try:
         assert await_end(processes)
         assert len(left_behind()) == 2
         # The kernel may let go of the dead one's lock a moment after its processes are gone.
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not started_clean():
             assert time.monotonic() < deadline, left_behind()
     finally:

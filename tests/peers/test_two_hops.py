@@ -23,7 +23,7 @@ from tests.peers.overlay import scratch
 
 pytestmark = [
     pytest.mark.needs("overlay", "postfix", "dnsmasq", "exim-package", "spamassassin-samples"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
 ]
 SENDER = "sender@a.test"
 ACCEPTED = 199  # of 207; the other eight hold bare CRs: see real_mail.toml

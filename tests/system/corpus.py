@@ -30,7 +30,7 @@ from pathlib import Path
 KEPT = Path(__file__).parents[1] / "data" / "cpython"
 SAMPLES = Path("/usr/share/doc/spamassassin/examples")
 MAIL_PARSER = "mail-parser==4.8.0"
-FETCH_S = 100
+FETCH_S = 300
 
 
 @dataclass(frozen=True, slots=True)

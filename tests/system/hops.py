@@ -43,6 +43,7 @@ def next_hop(directory: Path, behaviour: str = "honest") -> Iterator[NextHop]:
             deadline = time.monotonic() + PATIENCE_S
             while not listens(hop.port):
                 assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.02)
             yield hop
         finally:
             process.kill()

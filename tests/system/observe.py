@@ -89,9 +89,21 @@ def named(server: Server, name: str) -> list[Process]:
 
 def only(server: Server, name: str) -> Process:
     """The one process of that name, as soon as there is exactly one."""
-    server.wait_for(lambda: len(named(server, name)) == 1, f"one {name}")
-    (found,) = named(server, name)
-    return found
+    found: list[Process] = []
+
+    def one() -> bool:  # who was seen is who is told: the next look may see others
+        found[:] = named(server, name)
+        return len(found) == 1
+
+    server.wait_for(one, f"one {name}")
+    return found[0]
+
+
+def some(server: Server, name: str) -> Process:
+    """A process of that name, as soon as there is one."""
+    found: list[Process] = []
+    server.wait_for(lambda: found or found.extend(named(server, name)) or found, f"a {name}")
+    return found[0]
 
 
 @contextlib.contextmanager

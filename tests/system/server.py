@@ -17,7 +17,7 @@ from typing import Any
 
 from system.lines import whole_lines
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 #: Recipient users that need no account, far from the compartments' range.
 FIRST_RECIPIENT = 1_900_000_500
 

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from system.hops import listens
 from system.observe import copies, empty, letter, named
-from system.server import Server, free_port, server
+from system.server import PATIENCE_S, Server, free_port, server
 
 from specs.command import main
 from specs.kernel.accept import accept, read_events
@@ -30,7 +31,7 @@ from specs.kernel.lives import Event
 from specs.queue.durable import DURABLE, SYSTEM_CALLS, match_syncs
 from specs.queue.trace import QueueTrace
 
-pytestmark = pytest.mark.needs("root", "strace")
+pytestmark = [pytest.mark.needs("root", "strace"), pytest.mark.timeout(600)]
 
 RELAYING = """
 [domains."example.org".aliases]
@@ -38,7 +39,7 @@ team = ["ada@example.org", "bob@example.org"]
 [relay]
 networks = ["127.0.0.0/8"]
 next_hops = {{ "remote.example" = "[127.0.0.1]:{port}" }}
-timeout_factor = 0.01
+timeout_factor = 0.1
 [retry]
 minimum_s = 1
 maximum_s = 2
@@ -76,6 +77,7 @@ def under_strace(directory: Path, behaviour: str) -> Iterator[tuple[Server, Run]
             )  # fmt: skip
         try:
             running.wait_for(running.serving, "the server serves")
+            running.wait_for(lambda: listens(port), "the next hop listens")
             yield running, run
         finally:
             next_hop.kill()
@@ -85,7 +87,7 @@ def under_strace(directory: Path, behaviour: str) -> Iterator[tuple[Server, Run]
 def submit(running: Server, token: str, sender: str, *recipients: str, octets: int = 10) -> str:
     """One message over a connection of its own; the code of its end, or what happened instead."""
     try:
-        with smtplib.SMTP("127.0.0.1", running.port, timeout=30) as client:
+        with smtplib.SMTP("127.0.0.1", running.port, timeout=PATIENCE_S) as client:
             client.ehlo("client.example.net")
             client.mail(sender)
             for each in recipients:

@@ -381,12 +381,22 @@ def test_a_chunk_damaged_while_it_waits_is_set_aside_and_not_delivered(running):
     (name,) = set_aside(running)
     assert name == f"{queue_id}.damaged"
     assert (running.spool / "damaged" / name).read_bytes() == octets
-    (event,) = events(running, lambda e: e["event"] == "chunk set aside")
+    (event,) = said_aside(running, 1)
     assert event["queue_id"] == queue_id and "digest" in event["reason"]
     assert not copies(running, "ada", "rotten")
     listed = running.run("queue", "list")
     assert f"set aside: {name}" in listed.stdout
     (running.spool / "damaged" / name).unlink()
+
+
+def said_aside(running: Server, count: int) -> list[dict[str, object]]:
+    """The log's lines about what was set aside, which come after it."""
+
+    def said() -> list[dict[str, object]]:
+        return events(running, lambda e: e["event"] == "chunk set aside")
+
+    running.wait_for(lambda: len(said()) >= count, f"{count} lines about what was set aside")
+    return said()
 
 
 # -- a spool with damaged chunks ------------------------------------------------------------------
@@ -469,7 +479,7 @@ def test_damaged_chunks_are_set_aside_with_a_reason_and_all_others_delivered(tmp
         assert not running.delivered("bob")
         found = {each.name: each.read_bytes() for each in (running.spool / "damaged").iterdir()}
         assert found == {f"{name}.{why}": octets for name, (octets, why) in DAMAGED.items()}
-        said = events(running, lambda e: e["event"] == "chunk set aside")
+        said = said_aside(running, len(DAMAGED))
         assert len(said) == len(DAMAGED)
         assert all(event["reason"] for event in said)
         assert running.log.read_bytes().isascii() and b"\x1b" not in running.log.read_bytes()
@@ -512,7 +522,7 @@ def test_odd_things_in_the_queue_are_set_aside_and_hold_up_nothing(tmp_path):
         for token in ("behind", "before"):
             wait_delivered(running, token)
         running.wait_for(lambda: set(queued(running)) == staying, "all others have gone")
-        said = events(running, lambda e: e["event"] == "chunk set aside")
+        said = said_aside(running, len(ODD))
         assert {event["queue_id"] for event in said} == set(names.values())
         assert {name.partition(".")[0] for name in set_aside(running)} == (
             set(names.values()) - staying

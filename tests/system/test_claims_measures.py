@@ -31,14 +31,18 @@ UNLINKED_TOO_EARLY = (
 )
 
 
+pytestmark = pytest.mark.timeout(600)
+IN_A_ROW = 12
+
+
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough to tell one from many."""
-    monkeypatch.setattr(measures_pools, "IN_A_ROW", 6)
+    monkeypatch.setattr(measures_pools, "IN_A_ROW", IN_A_ROW)
     monkeypatch.setattr(measures_pools, "SESSIONS", 16)
     monkeypatch.setattr(measures_pools, "ROUNDS", 1)
     monkeypatch.setattr(measures_pools, "IDLE_S", 1.0)
-    monkeypatch.setattr(measures_pools, "LATE_S", 2.0)
+    monkeypatch.setattr(measures_pools, "LATE_S", 20.0)
     monkeypatch.setattr(measures_pools, "REWRITTEN", 50)
     monkeypatch.setattr(measures_parts, "MESSAGES", 3)
     monkeypatch.setattr(measures_parts, "_SEEN", {})
@@ -88,7 +92,7 @@ def test_the_monolith_has_all_code_in_its_largest_process() -> None:
 
 def _counts(detail: str) -> tuple[int, int]:
     """The most sessions of one worker: with many uses, and with one use each."""
-    match = re.match(r"(\d+) and (\d+) of 6 sessions", detail)
+    match = re.match(rf"(\d+) and (\d+) of {IN_A_ROW} sessions", detail)
     assert match is not None, detail
     return int(match[1]), int(match[2])
 
@@ -140,8 +144,8 @@ def test_a_resident_process_rewrites_all_addresses(short: None) -> None:
 
 
 def _besieged(target: Refmta, monkeypatch: pytest.MonkeyPatch) -> Reading:
-    monkeypatch.setattr(measures_kills, "ROUND_S", 1.0)
-    monkeypatch.setattr(measures_kills, "DRAIN_S", 20.0)
+    monkeypatch.setattr(measures_kills, "ROUND_S", 2.5)
+    monkeypatch.setattr(measures_kills, "DRAIN_S", 120.0)
     return counted(besiege(target, rounds=4, messages=80), "harmed")
 
 

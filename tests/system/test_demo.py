@@ -22,7 +22,8 @@ if os.getuid() == 0:
 os.chdir("/")
 os.execv(sys.executable, [sys.executable, "-m", "refmta.cli.main", *sys.argv[1:]])
 """
-PATIENCE_S = 110.0
+pytestmark = pytest.mark.timeout(600)
+PATIENCE_S = 500.0
 
 
 def shown(*command: str) -> dict[str, object]:

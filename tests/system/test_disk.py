@@ -59,9 +59,11 @@ def running(tmp_path_factory):
         running = stack.enter_context(server(directory, start=False))
         stack.enter_context(mounted(directory / "home" / "ada", ada))
         running.start()
+        room = free(running.spool)
         try:
             assert send(running, "before")[0] == 250
             wait_delivered(running, "before")
+            running.wait_for(lambda: free(running.spool) == room, "nothing is left of it")
             yield running
         finally:
             running.kill()  # before the file systems go
@@ -98,6 +100,7 @@ BODIES = {"nothing free": (0, b"small\r\n"), "half of it fits": (1 << 20, b"x" *
 def test_a_full_spool_is_a_452_and_nothing_stays_of_the_message(running, case):
     leaving, line = BODIES[case]
     body = line * (3_000_000 // len(line) if leaving else 1)
+    room = free(running.spool)
     with Client(running) as client:
         assert client.code("EHLO client.example.net") == 250
         with filled(running.spool, leaving=leaving):
@@ -105,11 +108,12 @@ def test_a_full_spool_is_a_452_and_nothing_stays_of_the_message(running, case):
                 code, text = offer(client, "full", body)
                 assert (code, text[:5]) == (452, "4.3.1")
                 running.wait_for(lambda: not queued(running), "no chunk is left")
-                assert free(running.spool) == leaving
+                running.wait_for(lambda: free(running.spool) == leaving, "all its room is free")
         # The same session, and the space is there again.
         code, _ = offer(client, f"fits-{bool(leaving)}", b"y\r\n" * 1000)
         assert code == 250
     wait_delivered(running, f"fits-{bool(leaving)}")
+    running.wait_for(lambda: free(running.spool) == room, "nothing is left of it")
     assert not copies(running, "ada", "full")
     assert not set_aside(running)
     said = events(running, lambda e: e["event"] == "refused: disk")
@@ -205,6 +209,7 @@ def test_a_failed_sync_of_a_mailbox_defers_and_nothing_is_lost_or_left_behind(ru
     """The agent's fsync fails: no 'delivered', no copy left in tmp/."""
     assert send(running, "agent-up")[0] == 250
     wait_delivered(running, "agent-up")
+    running.wait_for(lambda: empty(running), "the agent has done with it")
     agent = next(
         each for each in named(running, "local") if each.status("Uid")[0] == str(FIRST_RECIPIENT)
     )

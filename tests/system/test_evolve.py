@@ -14,8 +14,10 @@ from specs.evolution.rates import DoesNotStart
 from specs.evolution.take import take
 from subjects.evolution import blocked, evolution, idle
 
-pytestmark = [pytest.mark.needs("root"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.needs("root"), pytest.mark.timeout(900)]
 ROUNDS, MESSAGES = 3, 32
+#: Of servers that do not differ, so many rounds agree once in 256 times, by chance.
+ROUNDS_OF_EQUALS = 9
 
 
 def tell(line: str) -> None:
@@ -42,7 +44,7 @@ def test_from_the_monolith_to_ours():
 
 
 def test_a_step_that_does_nothing_shows_no_effect():
-    stages = take(idle(), ROUNDS, MESSAGES, tell)
+    stages = take(idle(), ROUNDS_OF_EQUALS, MESSAGES, tell)
     assert effects(*stages) == ()
     (found,) = findings(stages)
     assert found.endswith("(Nothing): no effect on any measure")

@@ -22,7 +22,7 @@ from subjects.mutant_tree import mutant_tree
 from subjects.target import Refmta
 
 LETTER = "Subject: x\r\n\r\nhello\r\n"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 #: Whoever changes ids does not ask for the signal again.
 OUTLIVES = (
     "stores/owners.py",

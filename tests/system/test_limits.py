@@ -15,8 +15,6 @@ message_octets = 65536
 recipients = 100
 errors = 3
 connections_per_client = 3
-command_s = 1.0
-data_s = 1.0
 agents = 1
 agent_idle_s = 1.0
 [smtpd]
@@ -25,6 +23,12 @@ max_uses = 2
 max_idle_s = 1.0
 spare = 0
 """
+#: How long a client may be silent: for a server of its own, as all others need their time.
+HASTY = """
+[limits]
+command_s = 3.0
+data_s = 3.0
+"""
 #: Not a trusted address, unlike 127.0.0.1.
 ELSEWHERE = "127.0.0.2"
 
@@ -32,6 +36,12 @@ ELSEWHERE = "127.0.0.2"
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     with server(tmp_path_factory.mktemp("limits") / "s", extra=CONFIGURATION) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory):
+    with server(tmp_path_factory.mktemp("hasty") / "s", extra=HASTY) as running:
         yield running
 
 
@@ -127,16 +137,18 @@ def test_a_client_that_only_idles_is_sent_away(client):
 
 
 @pytest.mark.parametrize("phase", ["greeted", "half a line", "content"])
-def test_a_silent_client_is_told_so_and_holds_no_worker(running, client, phase):
-    if phase == "half a line":
-        client.send(b"MAIL FR")
-    if phase == "content":
-        client.begin()
-        client.send(letter("silent"))
-    code, text = client.reply()
-    assert (code, text[:5]) == (421, "4.4.2")
-    assert client.at_end()
-    running.wait_for(lambda: not queued(running), "nothing of it stays")
+def test_a_silent_client_is_told_so_and_holds_no_worker(hasty, phase):
+    with Client(hasty) as client:
+        assert client.code("EHLO client.example.net") == 250
+        if phase == "half a line":
+            client.send(b"MAIL FR")
+        if phase == "content":
+            client.begin()
+            client.send(letter("silent"))
+        code, text = client.reply()
+        assert (code, text[:5]) == (421, "4.4.2")
+        assert client.at_end()
+    hasty.wait_for(lambda: not queued(hasty), "nothing of it stays")
 
 
 # -- connections and processes --------------------------------------------------------------------
@@ -240,4 +252,4 @@ def test_there_are_never_more_agents_than_allowed_and_every_user_has_a_turn(runn
         return not queued(running)
 
     running.wait_for(both_served, "both have had their turn")
-    assert max(seen) == 1
+    assert max(seen) <= 1

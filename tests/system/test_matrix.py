@@ -15,14 +15,14 @@ from specs.observe.process import look
 from specs.patterns.gather import running
 from subjects.architecture import refmta
 
-pytestmark = [pytest.mark.needs("root"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.needs("root"), pytest.mark.timeout(600)]
 PATTERNS = ("least_privilege", "chroot_jail", "distributed_delegation")
 
 
 def matrix(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "specs.command", "matrix", *arguments],
-        check=False, capture_output=True, text=True, timeout=200, cwd=Path(__file__).parents[2],
+        check=False, capture_output=True, text=True, timeout=500, cwd=Path(__file__).parents[2],
     )  # fmt: skip
 
 

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from system.observe import send, wait_delivered
-from system.server import Server, free_port, server
+from system.server import PATIENCE_S, Server, free_port, server
 
 from refmta.architectures.machine import NO_ROOT
 from refmta.patterns.defense_in_depth import LAYERS
@@ -113,7 +114,8 @@ def test_with_leave_it_starts_moves_mail_and_keeps_saying_what_is_missing(
         name = "-".join(["refmta", *gone])
         (serving,) = [each for each in running.events() if each["event"] == "serving"]
         assert serving["architecture"] == name
-        warned = {e["layer"]: e for e in running.events() if e["event"] == "layer missing"}
+        running.wait_for(lambda: len(layers_missing(running)) >= len(gone), "it is said")
+        warned = {e["layer"]: e for e in layers_missing(running)}
         assert tuple(warned) == gone
         assert all(each["level"] == "warning" and each["reason"] for each in warned.values())
         running.lacking = ""
@@ -126,6 +128,11 @@ def test_with_leave_it_starts_moves_mail_and_keeps_saying_what_is_missing(
         assert send(running, "old")[0] == 250
         wait_delivered(running, "old")
         assert running.stop() == 0
+
+
+def layers_missing(running: Server) -> list[dict[str, Any]]:
+    """What the log says of them: after it says that the server serves."""
+    return [each for each in running.events() if each["event"] == "layer missing"]
 
 
 #: As an ordinary user, whatever lies between that user and the interpreter.
@@ -198,7 +205,7 @@ def test_what_there_is_not_can_be_neither_started_nor_taken_away(
         for command in ("serve", "check"):
             done = subprocess.run(
                 running.command(command, "-c", str(running.config), *options),
-                capture_output=True, text=True, timeout=30, check=False,
+                capture_output=True, text=True, timeout=PATIENCE_S, check=False,
             )  # fmt: skip
             assert (done.returncode, done.stdout) == (2, "") and words in done.stderr
         assert not running.spool.exists()

@@ -101,9 +101,15 @@ def show(running: Server, queue_id: str) -> dict:
 def test_ps_shows_every_process_and_what_it_runs_as(running):
     with Client(running) as client:
         assert client.code("EHLO client.example.net") == 250
-        rows = json.loads(done(running, "ps", "--json"))["processes"]
-        seen = {each.pid: each for each in processes(running)}
-        assert {row["pid"] for row in rows} == set(seen)
+        rows, seen = [], {}
+
+        def agree() -> bool:  # one that starts is told of sooner, or later, than it is seen
+            rows[:] = json.loads(done(running, "ps", "--json"))["processes"]
+            seen.clear()
+            seen.update((each.pid, each) for each in processes(running))
+            return {row["pid"] for row in rows} == set(seen)
+
+        running.wait_for(agree, "ps tells of all that there is")
         for row in rows:
             assert row["uid"] == int(seen[row["pid"]].status("Uid")[0])
             assert row["pss_kib"] > 0
@@ -215,7 +221,9 @@ def test_a_message_can_be_held_before_its_first_attempt(running):
             code, text = client.reply()
             assert code == 250
             queue_id = text.rpartition(" ")[2]
-            done(running, "queue", "hold", queue_id)
+            running.wait_for(
+                lambda: run(running, "queue", "hold", queue_id).exit_code == 0, "qmgr knows of it"
+            )
     assert send(running, "later", "bob@example.org")[0] == 250
     wait_delivered(running, "later", "bob")
     assert not copies(running, "bob", "early")

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import pytest
+from system.lines import whole_lines
 from system.server import server
 
 CALLS = "fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,sendto,sendmsg,link,linkat"
@@ -72,13 +73,20 @@ def violations(found: list[str]) -> list[str]:
 
 @pytest.mark.needs("root", "strace")
 def test_every_promise_comes_after_its_syncs(tmp_path):
-    def trace() -> str:
-        return "".join(each.read_text() for each in tmp_path.glob("trace.*"))
+    def trace() -> str:  # a call that has begun, joined to the next file, would look complete
+        lines = (line for each in tmp_path.glob("trace.*") for line in whole_lines(each))
+        return "".join(f"{line.decode()}\n" for line in lines)
 
     with server(tmp_path / "s") as running:
         _send(running, "to start the delivery agent")
         running.wait_for(lambda: len(running.delivered("ada")) == 1, "the first delivery")
-        pids = [str(row["pid"]) for row in running.ps()]
+        pids: list[str] = []
+
+        def all_told() -> bool:  # a worker may answer before its pool has heard of its number
+            pids[:] = [str(row["pid"]) for row in running.ps()]
+            return bool(pids) and "0" not in pids
+
+        running.wait_for(all_told, "ps tells of all processes")
         tracer = subprocess.Popen(
             [
                 "strace",

@@ -47,17 +47,25 @@ command_s = 3000.0
 [smtpd]
 max_workers = {{workers}}
 max_uses = {USES}
-stress_command_s = 1.0
+stress_command_s = {{stress_s}}
 """
+#: A thousand sessions, and a process for every few of them.
+pytestmark = pytest.mark.timeout(600)
 PROGRAM = "import sys; from refmta.cli.main import main; sys.exit(main())"
 SESSIONS = 1000
 CLIENTS = 4
 
 
 @contextlib.contextmanager
-def pool(directory: Path, changes: Changes | None = None, workers: int = WORKERS, extra: str = ""):
+def pool(
+    directory: Path,
+    changes: Changes | None = None,
+    workers: int = WORKERS,
+    extra: str = "",
+    stress_s: float = 1.0,
+):
     """A server and its pool; with changes, the mutant."""
-    configuration = CONFIGURATION.format(workers=workers) + extra
+    configuration = CONFIGURATION.format(workers=workers, stress_s=stress_s) + extra
     with server(directory / "s", extra=configuration, start=False) as running:
         if changes is not None:
             python = make(directory / "tree", changes)
@@ -156,7 +164,7 @@ def share(running: Server) -> float:
 @pytest.mark.needs("root")
 def test_a_worker_that_ignores_its_retirement_captures_none_of_the_next_sessions(tmp_path):
     """It lives all the time, and tries to accept and to receive on all that it has."""
-    with pool(tmp_path, GRABBING) as (running, _):
+    with pool(tmp_path, GRABBING, stress_s=60.0) as (running, _):
         seize(running)
         (turned,) = said(running, "__mutant_ran__")
         assert share(running) == 0
@@ -164,7 +172,7 @@ def test_a_worker_that_ignores_its_retirement_captures_none_of_the_next_sessions
 
 
 def test_control_where_workers_share_the_listening_socket_it_captures_many(tmp_path, capsys):
-    with pool(tmp_path, SHARING) as (running, _):
+    with pool(tmp_path, SHARING, stress_s=60.0) as (running, _):
         seize(running)
         captured = share(running)
     with capsys.disabled():
@@ -174,7 +182,7 @@ def test_control_where_workers_share_the_listening_socket_it_captures_many(tmp_p
 
 def test_a_worker_that_lies_captures_no_more_than_its_uses(tmp_path, capsys):
     """What the pattern does not prevent, and its bound: until its retirement it is handed more."""
-    with pool(tmp_path, LYING) as (running, _):
+    with pool(tmp_path, LYING, stress_s=60.0) as (running, _):
         with Client(running, SEIZER, greeted=False) as client:
             assert client.reply() == (220, "captured")
         captured = share(running) * SESSIONS
@@ -205,7 +213,7 @@ def test_control_with_a_shared_listening_socket_the_seized_one_captures(tmp_path
 @pytest.mark.needs("root")
 def test_a_worker_that_hangs_when_it_is_to_go_is_killed(tmp_path):
     """Idle for too long, and stopped: it can't hear that it is to go."""
-    with pool(tmp_path, extra="max_idle_s = 1.0\nspare = 0\n") as (running, its):
+    with pool(tmp_path, extra="max_idle_s = 10.0\nspare = 0\n") as (running, its):
         with session(its.address) as client:
             victim = server_of(its, client.port)
             client.say("QUIT")
@@ -222,7 +230,7 @@ def test_a_worker_that_hangs_when_it_is_to_go_is_killed(tmp_path):
 
 @pytest.mark.needs("root")
 def test_a_worker_that_keeps_its_session_is_told_and_then_killed(tmp_path):
-    with pool(tmp_path, extra="max_session_s = 1.0\n") as (running, its):
+    with pool(tmp_path, extra="max_session_s = 5.0\n") as (running, its):
         with Client(running) as polite, Client(running) as other:
             hung = server_of(its, other.socket.getsockname()[1])
             os.kill(hung, signal.SIGSTOP)
@@ -255,13 +263,16 @@ def test_five_clients_for_each_place_make_no_worker_more_and_silence_is_cut_shor
     assert found.clients == CROWD * WORKERS
     assert (found.most, found.double, found.recovered) == (WORKERS, (), True)
     assert found.dismissed >= WORKERS
-    running.wait_for(lambda: said(running, "stress ends"), "stress ends when there is room")
+    running.wait_for(
+        lambda: len(said(running, "stress ends")) == len(said(running, "stress begins")) > 0,
+        "stress ends when there is room",
+    )
     events = [each["event"] for each in running.events() if "stress" in str(each["event"])]
     assert events == ["stress begins", "stress ends"] * (len(events) // 2)
 
 
 def test_sessions_that_run_already_are_cut_short_and_ps_shows_stress(tmp_path):
-    with pool(tmp_path, extra="") as (running, _), contextlib.ExitStack() as stack:
+    with pool(tmp_path, stress_s=10.0) as (running, _), contextlib.ExitStack() as stack:
         first = stack.enter_context(Client(running))
         assert first.code("EHLO client.example.net") == 250
         state = {row["compartment"]: row["state"] for row in running.ps() if "state" in row}
@@ -283,6 +294,6 @@ def test_control_a_parent_that_tells_only_new_workers_leaves_the_silent_ones_alo
         ]
     }
     with pool(tmp_path, changes) as (running, its):
-        found: Overloaded = overload(its, patience_s=5.0)
-        assert said(running, "stress begins")
+        found: Overloaded = overload(its, patience_s=10.0)
+        running.wait_for(lambda: said(running, "stress begins"), "stress begins")
         assert found.dismissed == 0

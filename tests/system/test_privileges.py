@@ -186,15 +186,9 @@ def test_an_agent_has_no_descriptor_below_the_spool_but_the_one_it_was_handed(ru
         each for each in named(running, "local")
         if each.status("Uid")[0] == str(FIRST_RECIPIENT)
     )  # fmt: skip
-    with Client(running) as client:
-        client.ready_for_data()
-        client.send(letter("handed") + (b"x" * 998 + b"\r\n") * 30_000 + b".\r\n")
-        code, text = client.reply()
-        assert code == 250
-    chunk = str(running.spool / "chunks" / text.rpartition(" ")[2])
     seen: dict[str, int] = {}
 
-    def delivered() -> bool:
+    def delivered(chunk: str) -> bool:
         for descriptor, what in agent.descriptors().items():
             if what.startswith(str(running.spool)):
                 with contextlib.suppress(OSError):
@@ -202,11 +196,20 @@ def test_an_agent_has_no_descriptor_below_the_spool_but_the_one_it_was_handed(ru
                     seen[what] = int(next(r.split()[1] for r in rows if r.startswith("flags")), 8)
         return not os.path.exists(chunk)
 
-    while not delivered():
-        assert agent.alive()
-    assert set(seen) == {chunk}
+    number = 0
+    while not seen:  # it may be quicker than we look
+        number += 1
+        with Client(running) as client:
+            client.ready_for_data()
+            client.send(letter(f"handed-{number}") + (b"x" * 998 + b"\r\n") * 30_000 + b".\r\n")
+            code, text = client.reply()
+            assert code == 250
+        chunk = str(running.spool / "chunks" / text.rpartition(" ")[2])
+        while not delivered(chunk):
+            assert agent.alive()
+        assert set(seen) <= {chunk}
     assert all(flags & os.O_ACCMODE == os.O_RDONLY for flags in seen.values())
-    wait_delivered(running, "handed")
+    wait_delivered(running, f"handed-{number}")
     assert not [w for w in agent.descriptors().values() if w.startswith(str(running.spool))]
 
 

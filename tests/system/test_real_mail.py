@@ -20,9 +20,10 @@ import pytest
 from system.corpus import SOURCES, Mail, Source
 from system.server import Server, server
 
+pytestmark = pytest.mark.timeout(600)
 LISTED = Path(__file__).with_name("real_mail.toml")
 SENDER, RECIPIENT = "sender@example.net", "ada@example.org"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 #: What delivery puts on top: exactly these lines, in this order.
 TRACE = re.compile(
     rb"Return-Path: <(?P<sender>.*)>\n"

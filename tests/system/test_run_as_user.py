@@ -7,7 +7,7 @@ from __future__ import annotations
 import smtplib
 
 import pytest
-from system.server import Server, server
+from system.server import PATIENCE_S, Server, server
 
 pytestmark = pytest.mark.needs("root")
 
@@ -24,7 +24,7 @@ def architecture(lowered: bool) -> str:
 
 
 def send(running: Server, *recipients: str) -> None:
-    with smtplib.SMTP("127.0.0.1", running.port, timeout=30) as client:
+    with smtplib.SMTP("127.0.0.1", running.port, timeout=PATIENCE_S) as client:
         client.sendmail("", recipients, LETTER)
 
 

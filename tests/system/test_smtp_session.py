@@ -316,10 +316,11 @@ def test_mail_to_postmaster_without_a_domain_arrives(running, client):
     wait_delivered(running, "postmaster")
 
 
+@pytest.mark.timeout(600)
 def test_many_clients_at_once_are_all_served(running):
     """Sixty at one time, each with two messages."""
     results: list[int] = []
-    ready = threading.Barrier(60, timeout=30)
+    ready = threading.Barrier(60, timeout=300)
 
     def talk(place: int) -> None:
         with Client(running) as client:

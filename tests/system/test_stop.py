@@ -26,6 +26,13 @@ from system.server import PATIENCE_S, Server, server
 
 @pytest.fixture
 def running(tmp_path):
+    with server(tmp_path / "s") as running:
+        yield running
+
+
+@pytest.fixture
+def hasty(tmp_path):
+    """Who does not go on with its content is soon cut off."""
     with server(tmp_path / "s", extra="[limits]\ndata_s = 2.0\n") as running:
         yield running
 
@@ -69,15 +76,15 @@ def test_open_sessions_end_with_421_and_content_on_its_way_is_still_accepted(run
         wait_delivered(running, "drained")
 
 
-def test_a_client_that_does_not_go_on_is_told_so_and_holds_up_nothing(running):
-    with Client(running) as client:
+def test_a_client_that_does_not_go_on_is_told_so_and_holds_up_nothing(hasty):
+    with Client(hasty) as client:
         client.ready_for_data()
         client.send(letter("stuck"))
-        terminate(running)
+        terminate(hasty)
         assert client.reply()[0] == 421
         assert client.at_end()
-    ended_well(running)
-    assert not queued(running)
+    ended_well(hasty)
+    assert not queued(hasty)
 
 
 def test_what_was_accepted_just_before_is_in_the_queue_or_delivered(running):

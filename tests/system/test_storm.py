@@ -15,7 +15,8 @@ from faultinject.storm import Plan, Storm
 from subjects.mutant_tree import mutant_tree
 from subjects.target import Refmta
 
-PATIENCE_S = 110
+pytestmark = pytest.mark.timeout(600)
+PATIENCE_S = 550
 RAN = 'self.queue.journal.error("__mutant_ran__")\n'
 #: The queue file goes when the message is handed to its agent, not when it was delivered.
 UNLINKED_TOO_EARLY = (
@@ -53,6 +54,13 @@ PROMISED_UNLOGGED = (
         )
     ],
 )
+#: An mbox that takes its time between two calls; without its lock, whoever comes takes a note that
+#: is there for one of the dead, and truncates.
+SLOW = ("            on = beside if", "            time.sleep(0.01)\n            on = beside if")
+LOCK_FREE = (
+    "        if not disk.lock(handle):\n            raise BlockingIOError(",
+    "        if disk.size(handle) < 0:\n            raise BlockingIOError(",
+)
 
 
 @pytest.fixture
@@ -88,7 +96,7 @@ async def storm(target: Refmta, plan: Plan, directory: Path):
 
 
 async def test_nothing_promised_is_lost(place):
-    plan = Plan(messages=300, seconds=15, seed=20, hits=1, drain_s=60)
+    plan = Plan(messages=300, seconds=25, seed=20, hits=1, drain_s=120)
     target = Refmta()
     result = await storm(target, plan, place / "s")
     assert result.findings == [], target.log_end()
@@ -104,7 +112,7 @@ async def test_nothing_promised_is_lost(place):
 async def test_a_server_that_loses_mail_is_found_out(mutation, relays, place):
     python = mutant_tree(place / "python", *mutation)
     target = Refmta(python=python, relays=relays, traces=False)
-    plan = Plan(messages=600, seconds=8, seed=21, clients=12, hits=0, drain_s=40)
+    plan = Plan(messages=600, seconds=8, seed=21, clients=12, hits=0, drain_s=120)
     result = await storm(target, plan, place / "s")
     assert "__mutant_ran__" in target.log.read_text()
     names = {finding.name for finding in result.findings}
@@ -115,7 +123,7 @@ async def test_a_server_that_loses_mail_is_found_out(mutation, relays, place):
 async def test_nothing_promised_is_lost_in_other_architectures(architecture, place):
     """postfix-unjailed is the table of postfix without the jail."""
     target = Refmta(architecture=architecture)
-    plan = Plan(messages=120, seconds=6, seed=22, drain_s=60)
+    plan = Plan(messages=120, seconds=6, seed=22, drain_s=120)
     result = await storm(target, plan, place / "s")
     # what starts on first use may not have run long enough to be hit
     assert [each for each in result.findings if each.name != "too_calm"] == [], target.log_end()
@@ -130,7 +138,18 @@ async def test_a_promise_without_the_log_is_found_out(place):
     target = Spared(
         architecture="sendmailx", python=python, relays=False, traces=False, victim="qmgr"
     )
-    plan = Plan(messages=600, seconds=5, seed=23, clients=12, hits=2, drain_s=40)
+    plan = Plan(messages=600, seconds=10, seed=23, clients=12, hits=2, drain_s=120)
     result = await storm(target, plan, place / "s")
     assert "__mutant_ran__" in target.log.read_text()
     assert {finding.name for finding in result.findings} == {"lost"}
+
+
+@pytest.mark.parametrize("wrong", [False, True], ids=["locked", "lock-free"])
+async def test_a_mailbox_without_its_lock_is_found_out_and_with_it_is_not(wrong, place):
+    """Many deliveries at once, each by a process of its own, to few mailboxes; nobody is killed."""
+    python = mutant_tree(place / "python", "stores/mbox.py", [SLOW, LOCK_FREE] if wrong else [SLOW])
+    target = Refmta(architecture="sendmail", python=python, relays=False, traces=False)
+    plan = Plan(messages=120, seconds=1, seed=24, clients=12, hits=0, drain_s=120)
+    result = await storm(target, plan, place / "s")
+    names = {finding.name for finding in result.findings} - {"too_calm"}
+    assert ("lost" in names) is wrong and bool(names) is wrong, target.log_end()

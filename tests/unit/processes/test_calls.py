@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+from system.lines import whole_lines
 
 from refmta.patterns.secure_preforking import Rules
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken, Received, border
@@ -46,7 +47,7 @@ async def pick_up(pool: Channel) -> list[Channel]:
 
 async def broken(channel: Channel) -> bool:
     """Whether it ends; what still comes before is dropped."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         try:
             while True:
                 await channel.receive()
@@ -194,7 +195,7 @@ class Call:
 
     async def hear(self) -> str:
         """The next thing that the worker says."""
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while not self.said:
                 self.said += [text(each) for each in await self.channel.receive()]
         return self.said.pop(0)
@@ -234,12 +235,12 @@ class RunningPool:
 
     async def has_workers(self, count: int) -> None:
         """Until it tells of so many: one may answer before the pool has heard of its number."""
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while len(await self.workers()) != count:
                 await trio.sleep(0.01)
 
     def events(self) -> list[dict[str, object]]:
-        return [msgspec.json.decode(each) for each in self.trace.read_bytes().splitlines()]
+        return [msgspec.json.decode(each) for each in whole_lines(self.trace)]
 
 
 @asynccontextmanager
@@ -351,7 +352,7 @@ async def test_draining_tells_the_busy_hangs_up_on_the_waiting_and_ends(tmp_path
         await pool.supervisor.flush()
         assert await busy.hear() == "draining"
         assert await broken(busy.channel) and await broken(waiting.channel)
-        assert await trio.to_thread.run_sync(lambda: pool.process.wait(20)) == 0
+        assert await trio.to_thread.run_sync(lambda: pool.process.wait(60)) == 0
 
 
 async def test_workers_write_the_trace_and_their_parent_says_their_end(tmp_path):
@@ -359,7 +360,7 @@ async def test_workers_write_the_trace_and_their_parent_says_their_end(tmp_path)
         done, killed = await pool.call().answered(), await pool.call().answered()
         done.channel.close()
         os.kill(killed.pid, signal.SIGKILL)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while len(pool.events()) < 4:
                 await trio.sleep(0.01)
         parent = pool.process.pid

@@ -22,7 +22,7 @@ from refmta.processes.children import (
     start_request,
 )
 
-PATIENCE_S = 10
+PATIENCE_S = 60
 
 
 def start(rest: bytes, descriptors: list[int]) -> int:

@@ -88,7 +88,7 @@ async def say(line: SocketChannel, message: Attach | Line) -> SocketChannel:
 
 
 async def is_closed(channel: SocketChannel) -> bool:
-    with trio.move_on_after(5):
+    with trio.move_on_after(30):
         try:
             await channel.receive()
         except ChannelBroken:

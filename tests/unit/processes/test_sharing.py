@@ -259,7 +259,7 @@ async def running(program: str, listener: socket.socket, **rules: float) -> Asyn
 
 async def greeted(client: socket.socket) -> int:
     """The pid of the worker that a client has got."""
-    client.settimeout(20)
+    client.settimeout(60)
     return int(await trio.to_thread.run_sync(client.recv, 100))
 
 
@@ -298,4 +298,4 @@ async def test_draining_ends_sessions_and_workers_and_the_pool():
                 supervisor.post(Drain())
                 await supervisor.flush()
                 assert await trio.to_thread.run_sync(client.recv, 1) == b""
-            assert await trio.to_thread.run_sync(lambda: process.wait(20)) == 0
+            assert await trio.to_thread.run_sync(lambda: process.wait(60)) == 0

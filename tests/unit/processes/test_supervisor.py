@@ -358,7 +358,7 @@ def test_a_supervisor_that_ends_says_why_in_a_line_and_without_a_traceback(last,
             ours.send(last)
         else:
             ours.close()
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
     os.close(plan_file)
     assert process.returncode == (78 if reason == "enqueue" else 1)
     assert "Traceback" not in said, said

@@ -256,7 +256,7 @@ async def an_end_is_felt(module: ModuleType) -> bool:
             await resolve.over.wait()
         await here.turn()
         found = False
-        with trio.move_on_after(0.2):
+        with trio.move_on_after(2):
             found = await broken(had) and await broken(waiting)
         return found and not here.within.ended.is_set()
 
@@ -330,7 +330,7 @@ async def test_called_sessions_are_told_at_their_turn_and_waited_for_at_the_end(
 
 
 async def settled(here: House) -> bool:
-    with trio.move_on_after(0.1):
+    with trio.move_on_after(1):
         await here.within.settled(trio.Event())
         return True
     return False
@@ -413,7 +413,7 @@ async def each_message_is_a_call(module: ModuleType) -> str:
             channel.post_octets(b"content")
             await channel.flush()
             worker = None
-            with trio.move_on_after(0.2):
+            with trio.move_on_after(2):
                 worker = await next_call(pool)
             if worker is None:
                 return "a message without a call of its own"
@@ -424,7 +424,7 @@ async def each_message_is_a_call(module: ModuleType) -> str:
             ]
             await tell(worker, Kept(queue_id=ID))
             assert await said(channel) == [Kept(queue_id=ID)]
-            if not await broken(worker, 0.2):
+            if not await broken(worker, 2):
                 worker.close()
                 return "a call that lasts longer than its message"
             worker.close()

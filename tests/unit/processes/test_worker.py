@@ -237,7 +237,7 @@ async def waits_until_it_is_settled(module: ModuleType) -> bool:
         talk = await it.session()
         talk.over.set()
         said: list[object] = []
-        with trio.move_on_after(0.2):
+        with trio.move_on_after(1):
             said += [each.message for each in await it.parent.receive()]
         if said:
             return False
