@@ -21,7 +21,7 @@
 |                   | targets                         | expanded: this many recipients are added   |
 | bounce.reported   | queue_id, report, recipients,   | `report` is the queue id of a report, now  |
 |                   | kind, to                        | durable, about so many of its recipients   |
-| qmgr.retried      | queue_id                        | the operator has the failed ones tried     |
+| qmgr.retried      | queue_id, index, recipient      | failed, and the operator has it tried again|
 | qmgr.freed        | queue_id                        | the chunk is unlinked                      |
 | qmgr.set_aside    | queue_id                        | the chunk is damaged, and not in the queue |
 | qmgr.removed      | queue_id                        | the operator has dropped it                |
@@ -58,6 +58,7 @@ TRIED = frozenset(
         "qmgr.dispatched",
         "qmgr.returned",
         "qmgr.deferred",
+        "qmgr.retried",
         "qmgr.marked",
         "local.delivered",
         "remote.sent",
@@ -180,12 +181,6 @@ def _whole(state: Message, event: Event) -> Iterator[Message]:
                 yield replace(state, answered=True)
         case "bounce.reported" if state.listed:
             yield from _reported(state, event)
-        case "qmgr.retried" if state.listed:
-            again = [
-                (name, Try("pending", event.pid) if after.phase == "failed" else after)
-                for name, after in state.tries
-            ]
-            yield replace(state, tries=tuple(again))
 
 
 def _described(state: Message, event: Event) -> Message:
@@ -323,6 +318,8 @@ def _tried(state: Message, before: Try, event: Event) -> Iterator[Try]:
         case "local.delivered" | "remote.sent" if phase == "dispatched":
             yield Try("delivered", before.qmgr, event.role, event.pid)
         case "qmgr.returned" | "qmgr.deferred" if in_hand:
+            yield Try("pending", event.pid)
+        case "qmgr.retried" if _has_failed(state, before, event):
             yield Try("pending", event.pid)
         case "qmgr.marked":
             yield from _marked(state, before, event)

@@ -358,7 +358,7 @@ class Queue:
     def step(self, active: Active, event: delivery.Event) -> None:
         """An event, and what it causes on the disk."""
         if isinstance(event, delivery.Retried):
-            self.trace("qmgr.retried", queue_id=active.queue_id)
+            self._trace_retried(active, event)
         if isinstance(event, delivery.AgentLost) and not active.state.gone:
             for index in event.indices:
                 address = active.state.recipients[index].address
@@ -368,6 +368,15 @@ class Queue:
         active.state, effects = delivery.step(active.state, event)
         for effect in effects:
             self._carry_out(active, effect)
+
+    def _trace_retried(self, active: Active, event: delivery.Retried) -> None:
+        for index in event.indices:
+            recipient = active.state.recipients[index]
+            if recipient.status is delivery.Status.FAILED:
+                self.trace(
+                    "qmgr.retried", queue_id=active.queue_id, recipient=recipient.address,
+                    index=index,
+                )  # fmt: skip
 
     def _carry_out(self, active: Active, effect: delivery.Effect) -> None:
         queue_id = active.queue_id

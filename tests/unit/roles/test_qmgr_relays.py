@@ -652,6 +652,7 @@ async def test_what_somebody_is_being_told_of_is_not_retried(pair: Pair, tmp_pat
         await it.operator("retry", name)
         await it.operator("retry")
         assert it.open() == [] and len(it.reports) == 1
+        assert [each for each in it.trace if each[0] == "qmgr.retried"] == []
 
 
 @both
