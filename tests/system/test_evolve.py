@@ -29,11 +29,12 @@ def test_from_the_monolith_to_ours():
     line = evolution()
     ends = replace(line, steps=(line.steps[0], replace(line.steps[-1], weakened="")))
     first, last = take(ends, ROUNDS, MESSAGES, tell)
-    assert {(each.measure, each.better) for each in effects(first, last)} == {
+    seen = {(each.measure, each.better) for each in effects(first, last)}
+    assert seen - {("rate", True)} == {  # how fast each was depends on who else was at work
         (name, True)
         for name in (
             "root_processes", "users", "reach", "reach_weakened", "attempts", "root_lines",
-            "facing_lines", "lost", "rate",
+            "facing_lines", "lost",
         )
     }  # fmt: skip
     assert {kind: share.level for kind, share in first.seen.reach.items()} == dict.fromkeys(
