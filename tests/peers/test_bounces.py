@@ -20,7 +20,6 @@ def archive_of(place: Path, count: int) -> None:
             archive.addfile(entry, io.BytesIO(octets))
 
 
-@pytest.mark.timeout(600)
 def test_there_are_as_many_as_stated(request: pytest.FixtureRequest) -> None:
     found = bounces.bounces(request.config.cache.mkdir("flufl-bounce"))
     assert len(dict(found)) == bounces.COUNT

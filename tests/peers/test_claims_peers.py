@@ -12,7 +12,6 @@ from subjects.measures_pools import most_by_one
 @pytest.mark.needs("overlay")
 @pytest.mark.needs("postfix")
 @pytest.mark.needs("strace")
-@pytest.mark.timeout(600)
 def test_postfix_is_seen_at_work() -> None:
     """Who works on a message, by strace; who serves a session, on the peer's own network."""
     with place("server:postfix") as peer:

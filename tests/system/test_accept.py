@@ -31,7 +31,7 @@ from specs.kernel.lives import Event
 from specs.queue.durable import DURABLE, SYSTEM_CALLS, match_syncs
 from specs.queue.trace import QueueTrace
 
-pytestmark = [pytest.mark.needs("root", "strace"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.needs("root", "strace")
 
 RELAYING = """
 [domains."example.org".aliases]

@@ -20,7 +20,6 @@ import provision
 import pytest
 from system.server import PATIENCE_S, Server, server
 
-pytestmark = pytest.mark.timeout(600)
 CLIENTS, MESSAGES, PAYLOAD = 50, 5000, 1024
 #: What stands on top of a delivered file; `rest` is what the client sent.
 DELIVERED = re.compile(

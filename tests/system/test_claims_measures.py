@@ -31,7 +31,6 @@ UNLINKED_TOO_EARLY = (
 )
 
 
-pytestmark = pytest.mark.timeout(600)
 IN_A_ROW = 12
 
 

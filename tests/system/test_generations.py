@@ -15,6 +15,7 @@ import smtplib
 import time
 
 import pytest
+from system.server import PATIENCE_S
 
 from faultinject.target import Site
 from faultinject.traces import judge_trace
@@ -22,7 +23,6 @@ from subjects.mutant_tree import mutant_tree
 from subjects.target import Refmta
 
 LETTER = "Subject: x\r\n\r\nhello\r\n"
-PATIENCE_S = 60.0
 #: Whoever changes ids does not ask for the signal again.
 OUTLIVES = (
     "stores/owners.py",

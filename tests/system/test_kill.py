@@ -139,7 +139,6 @@ VICTIMS = [
 ]  # fmt: skip
 
 
-@pytest.mark.timeout(600)
 def test_whatever_is_killed_under_load_nothing_acknowledged_is_lost(running):
     """Each process in turn; between two, service must have resumed."""
     ledger = Ledger(running, "ada")

@@ -15,7 +15,7 @@ from specs.observe.process import look
 from specs.patterns.gather import running
 from subjects.architecture import refmta
 
-pytestmark = [pytest.mark.needs("root"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.needs("root")
 PATTERNS = ("least_privilege", "chroot_jail", "distributed_delegation")
 
 

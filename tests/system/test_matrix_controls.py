@@ -13,7 +13,7 @@ from subjects.architecture import Architecture
 from subjects.confinement_controls import PATTERNS
 from subjects.confinement_mutants import TREES, tree
 
-pytestmark = [pytest.mark.needs("root"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.needs("root")
 
 #: The runs without each layer take long, and are not what these mutants break.
 EXPERIMENTS = tuple(each for each in experiments(PATTERNS) if each.name != "layers")

@@ -49,8 +49,6 @@ max_workers = {{workers}}
 max_uses = {USES}
 stress_command_s = {{stress_s}}
 """
-#: A thousand sessions, and a process for every few of them.
-pytestmark = pytest.mark.timeout(600)
 PROGRAM = "import sys; from refmta.cli.main import main; sys.exit(main())"
 SESSIONS = 1000
 CLIENTS = 4

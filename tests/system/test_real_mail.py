@@ -18,12 +18,10 @@ from pathlib import Path
 
 import pytest
 from system.corpus import SOURCES, Mail, Source
-from system.server import Server, server
+from system.server import PATIENCE_S, Server, server
 
-pytestmark = pytest.mark.timeout(600)
 LISTED = Path(__file__).with_name("real_mail.toml")
 SENDER, RECIPIENT = "sender@example.net", "ada@example.org"
-PATIENCE_S = 60.0
 #: What delivery puts on top: exactly these lines, in this order.
 TRACE = re.compile(
     rb"Return-Path: <(?P<sender>.*)>\n"

@@ -16,7 +16,7 @@ from subjects.architecture import Architecture
 from subjects.mutant_tree import mutant_tree
 from subjects.rewriting import MUTANTS
 
-pytestmark = [pytest.mark.needs("root"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.needs("root")
 
 
 def refused(python: str, architecture: str) -> tuple[set[str], Rewritten]:

@@ -22,7 +22,7 @@ from specs.patterns.unique_atomic_chunks import way
 from subjects.architecture import Architecture
 from subjects.mutant_tree import mutant_tree
 
-pytestmark = [pytest.mark.needs("root", "strace"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.needs("root", "strace")
 
 ROWS = (
     (("smtpd worker", "enqueue"), "forbidden"),

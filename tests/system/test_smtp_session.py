@@ -316,7 +316,6 @@ def test_mail_to_postmaster_without_a_domain_arrives(running, client):
     wait_delivered(running, "postmaster")
 
 
-@pytest.mark.timeout(600)
 def test_many_clients_at_once_are_all_served(running):
     """Sixty at one time, each with two messages."""
     results: list[int] = []

@@ -15,7 +15,6 @@ from faultinject.storm import Plan, Storm
 from subjects.mutant_tree import mutant_tree
 from subjects.target import Refmta
 
-pytestmark = pytest.mark.timeout(600)
 PATIENCE_S = 550
 RAN = 'self.queue.journal.error("__mutant_ran__")\n'
 #: The queue file goes when the message is handed to its agent, not when it was delivered.
