@@ -89,21 +89,38 @@ def named(server: Server, name: str) -> list[Process]:
 
 def only(server: Server, name: str) -> Process:
     """The one process of that name, as soon as there is exactly one."""
-    found: list[Process] = []
-
-    def one() -> bool:  # who was seen is who is told: the next look may see others
-        found[:] = named(server, name)
-        return len(found) == 1
-
-    server.wait_for(one, f"one {name}")
-    return found[0]
+    return _seen(server, name, lambda found: len(found) == 1)
 
 
 def some(server: Server, name: str) -> Process:
     """A process of that name, as soon as there is one."""
+    return _seen(server, name, bool)
+
+
+def _seen(server: Server, name: str, enough: Callable[[list[Process]], bool]) -> Process:
+    """The first of those who were seen when they were enough: the next look may see others."""
     found: list[Process] = []
-    server.wait_for(lambda: found or found.extend(named(server, name)) or found, f"a {name}")
+
+    def look() -> bool:
+        found[:] = named(server, name)
+        return enough(found)
+
+    server.wait_for(look, f"{name}, as many as there should be")
     return found[0]
+
+
+def sockets(condition: Callable[[list[str]], bool]) -> set[str]:
+    """The machine's TCP sockets, as descriptors show them.  condition: on a row of /proc/net/tcp
+    (proc(5)): 1 is the local address, 2 the other one, 3 the state, 9 the inode.
+    """
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {f"socket:[{row[9]}]" for row in rows if condition(row)}
+
+
+def connections(server: Server) -> set[str]:
+    """The server's ends of its clients' connections."""
+    own = f":{server.port:04X}"
+    return sockets(lambda row: row[1].endswith(own) and row[3] == "01")
 
 
 @contextlib.contextmanager
@@ -242,6 +259,22 @@ def send(server: Server, token: str, recipient: str = "ada@example.org") -> tupl
     with Client(server) as client:
         assert client.code("EHLO client.example.net") == 250
         return client.deliver(token, recipient)
+
+
+def insist(server: Server, token: str, recipient: str = "ada@example.org") -> str:
+    """Send a message until it is taken; returns its token, a new one each time.  A session that a
+    pool's parent gives away before it has heard of a death may be answered 451; the next is not.
+    """
+    tokens: list[str] = []
+
+    def taken() -> bool:
+        tokens.append(f"{token}-{len(tokens)}")
+        with contextlib.suppress(AssertionError, ConnectionError):
+            return send(server, tokens[-1], recipient)[0] == 250
+        return False
+
+    server.wait_for(taken, f"{token} is taken")
+    return tokens[-1]
 
 
 def wait_delivered(server: Server, token: str, user: str = "ada") -> bytes:

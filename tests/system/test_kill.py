@@ -22,6 +22,7 @@ from system.observe import (
     Process,
     copies,
     events,
+    insist,
     is_delivery_of,
     letter,
     named,
@@ -185,20 +186,10 @@ def agents(running: Server, user: str) -> list[Process]:
 
 
 def warm(running: Server, *users: str) -> None:
-    """Every user has an agent, every route is known.  A session that a pool's parent gives away
-    before it has heard of a death may be answered 451; the next one is not.
-    """
+    """Every user has an agent, every route is known."""
     for user in users:
-        tokens: list[str] = []
-
-        def accepted(user: str = user, tokens: list[str] = tokens) -> bool:
-            tokens.append(f"warm-{user}-{time.monotonic_ns()}")
-            with contextlib.suppress(AssertionError, ConnectionError):
-                return send(running, tokens[-1], f"{user}@example.org")[0] == 250
-            return False
-
-        running.wait_for(accepted, "a message is accepted")
-        wait_delivered(running, tokens[-1], user)
+        token = insist(running, f"warm-{user}-{time.monotonic_ns()}", f"{user}@example.org")
+        wait_delivered(running, token, user)
 
 
 @pytest.mark.needs("root")

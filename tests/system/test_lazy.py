@@ -14,10 +14,10 @@ from system.observe import (
     Process,
     empty,
     events,
+    insist,
     named,
     only,
     processes,
-    send,
     wait_delivered,
 )
 from system.server import Server, server
@@ -64,18 +64,10 @@ def kill(running: Server, process: Process) -> None:
     running.wait_for(lambda: not process.alive(), f"{process.name} is gone")
 
 
-def accepted(running: Server, token: str) -> bool:
-    """Whether a message is taken now: the first session after a death may be answered 451."""
-    with contextlib.suppress(AssertionError, ConnectionError):
-        return send(running, token)[0] == 250
-    return False
-
-
 def use(running: Server, hop: NextHop, name: str, token: str) -> None:
     """Mail that needs this compartment; returns when it has arrived where it should."""
     if name == "resolve":
-        running.wait_for(lambda: accepted(running, token), f"{token} is accepted")
-        wait_delivered(running, token)
+        wait_delivered(running, insist(running, token))
     elif name == "remote":
         submit(running, token, "kim@remote.example")
         running.wait_for(lambda: token in hop.taken(), f"{token} is relayed")

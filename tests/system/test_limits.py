@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import time
 
 import pytest
-from system.observe import Client, letter, named, only, queued, send, wait_delivered
+from system.observe import (
+    Client,
+    Process,
+    letter,
+    named,
+    only,
+    queued,
+    send,
+    sockets,
+    wait_delivered,
+)
 from system.server import server
 
 CONFIGURATION = """
@@ -197,9 +207,7 @@ def test_a_worker_serves_so_many_sessions_and_is_then_replaced(running):
     for _ in range(8):
         with Client(running) as client:
             busy = [
-                each.pid
-                for each in named(running, "smtpd worker")
-                if _has_connection(each.pid, client)
+                each.pid for each in named(running, "smtpd worker") if _has_connection(each, client)
             ]
             (pid,) = busy
             served[pid] = served.get(pid, 0) + 1
@@ -209,23 +217,12 @@ def test_a_worker_serves_so_many_sessions_and_is_then_replaced(running):
     assert len(served) >= 4
 
 
-def _has_connection(pid: int, client: Client) -> bool:
+def _has_connection(process: Process, client: Client) -> bool:
     """Whether a process holds the other end of the client's connection."""
-    port = f":{client.socket.getsockname()[1]:04X} "
-    inode = next(
-        (
-            line.split()[9]
-            for line in open("/proc/net/tcp").read().splitlines()
-            if line.split()[2].endswith(port.strip())
-        ),
-        "",
-    )
-    for each in os.scandir(f"/proc/{pid}/fd"):
-        try:
-            if os.readlink(each.path) == f"socket:[{inode}]":
-                return True
-        except OSError:
-            continue
+    port = f":{client.socket.getsockname()[1]:04X}"
+    held = sockets(lambda row: row[2].endswith(port))
+    with contextlib.suppress(OSError):  # it has ended
+        return not held.isdisjoint(process.descriptors().values())
     return False
 
 

@@ -17,7 +17,18 @@ from collections.abc import Iterator
 
 import pytest
 from system.hops import next_hop, relay, submit
-from system.observe import Client, letter, named, only, processes, queued, send, wait_delivered
+from system.observe import (
+    Client,
+    connections,
+    letter,
+    named,
+    only,
+    processes,
+    queued,
+    send,
+    sockets,
+    wait_delivered,
+)
 from system.server import FIRST_RECIPIENT, PATIENCE_S, Server, server
 
 from refmta.architectures.configuration import RESERVED, SYSTEM_IDS
@@ -157,8 +168,8 @@ def test_every_descriptor_is_of_an_expected_kind(running):
 
 
 def test_only_who_accepts_has_listening_sockets(running):
-    listening = _inodes("/proc/net/tcp", lambda row: row[1].endswith(f":{running.port:04X}")
-                        and row[3] == "0A")  # fmt: skip
+    own = f":{running.port:04X}"
+    listening = sockets(lambda row: row[1].endswith(own) and row[3] == "0A")
     assert len(listening) == 1
     holders = {
         each.name for each in processes(running) if listening & set(each.descriptors().values())
@@ -167,17 +178,11 @@ def test_only_who_accepts_has_listening_sockets(running):
 
 
 def test_a_connection_is_held_by_its_worker_alone(running):
-    connected = _inodes("/proc/net/tcp", lambda row: row[1].endswith(f":{running.port:04X}")
-                        and row[3] == "01")  # fmt: skip
+    connected = connections(running)
     holders = [
         each.name for each in processes(running) if connected & set(each.descriptors().values())
     ]
     assert holders == ["smtpd worker"]
-
-
-def _inodes(path: str, condition) -> set[str]:
-    rows = [line.split() for line in open(path).read().splitlines()[1:]]
-    return {f"socket:[{row[9]}]" for row in rows if condition(row)}
 
 
 def test_an_agent_has_no_descriptor_below_the_spool_but_the_one_it_was_handed(running):
