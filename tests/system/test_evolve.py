@@ -37,6 +37,7 @@ def test_from_the_monolith_to_ours():
             "facing_lines", "lost",
         )
     }  # fmt: skip
+    assert [len(each.rates.rounds) for each in (first, last) if each.rates] == [ROUNDS] * 2
     assert {kind: share.level for kind, share in first.seen.reach.items()} == dict.fromkeys(
         first.seen.reach, "all"
     )

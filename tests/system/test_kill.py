@@ -20,6 +20,7 @@ import pytest
 from system.observe import (
     Client,
     Process,
+    connections,
     copies,
     events,
     insist,
@@ -296,13 +297,22 @@ def test_a_worker_that_ignores_its_retirement_wins_no_connection_and_is_killed(r
     kill(running, only(running, "resolve"))
     # Before it has heard of it, a worker may be given a last session, which it would never end.
     running.wait_for(lambda: len(parent.descriptors()) < before, "the parent retires them")
-    warm(running, "ada")  # served by others, while these are still there, if that is soon enough
-    for each in stubborn:
-        with contextlib.suppress(OSError):  # killed meanwhile
-            assert not any("tcp" in what for what in each.descriptors().values())
+    with Client(running) as client:  # served by another, while these are still there
+        assert client.code("EHLO client.example.net") == 250
+        connected = connections(running)
+        assert any(holds(each, connected) for each in named(running, "smtpd worker"))
+        assert not any(holds(each, connected) for each in stubborn)
+    warm(running, "ada")
     running.wait_for(lambda: not any(each.alive() for each in stubborn), "they are killed")
     said = events(running, lambda e: e["event"] == "worker ignored its retirement")
     assert {each.pid for each in stubborn} <= {event["worker"] for event in said}
+
+
+def holds(process: Process, sockets: set[str]) -> bool:
+    """Whether it has one of these open; nobody has who has ended."""
+    with contextlib.suppress(OSError):
+        return not sockets.isdisjoint(process.descriptors().values())
+    return False
 
 
 def idle(running: Server) -> bool:

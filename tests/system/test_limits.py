@@ -239,14 +239,15 @@ def test_idle_workers_and_idle_agents_end_by_themselves(running):
 @pytest.mark.needs("root")
 def test_there_are_never_more_agents_than_allowed_and_every_user_has_a_turn(running):
     """agents is 1: bob's mail waits until ada's agent has been idle for long enough."""
-    for user in ("ada", "bob") * 2:
-        assert send(running, f"turn-{user}-{time.monotonic_ns()}", f"{user}@example.org")[0] == 250
-    seen: set[int] = set()
+    seen = {0}
 
     def both_served() -> bool:
-        agents = named(running, "local")
-        seen.add(len(agents))
+        seen.add(len(named(running, "local")))
         return not queued(running)
 
-    running.wait_for(both_served, "both have had their turn")
-    assert max(seen) <= 1
+    while max(seen) == 0:  # they may be quicker than we look
+        for user in ("ada", "bob") * 2:
+            token = f"turn-{user}-{time.monotonic_ns()}"
+            assert send(running, token, f"{user}@example.org")[0] == 250
+        running.wait_for(both_served, "both have had their turn")
+    assert max(seen) == 1
