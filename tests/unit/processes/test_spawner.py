@@ -153,6 +153,21 @@ def test_a_request_carries_a_number_and_a_name():
         request(1, "ä")
 
 
+@pytest.mark.parametrize(
+    ("lasts_s", "patience_s", "by_itself"), [(1.5, spawner.PATIENCE_S, True), (60, 1, False)]
+)
+def test_a_supervisor_that_has_hung_up_may_take_its_time_but_not_for_ever(
+    lasts_s, patience_s, by_itself, monkeypatch
+):
+    """A busy machine ends nobody at once: killed too early, a clean stop is none."""
+    monkeypatch.setattr(spawner, "PATIENCE_S", patience_s)
+    with subprocess.Popen(["sleep", str(lasts_s)]) as hung_up:
+        try:
+            assert spawner._ended(hung_up.pid) is by_itself
+        finally:
+            hung_up.kill()
+
+
 def test_a_log_line_is_one_line_of_json(capfd):
     spawner.log("cannot start", reason="a\nb\x1b[2Jä")
     line = capfd.readouterr().err

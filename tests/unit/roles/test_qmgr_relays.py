@@ -656,6 +656,23 @@ async def test_what_somebody_is_being_told_of_is_not_retried(pair: Pair, tmp_pat
 
 
 @both
+async def test_what_nobody_could_be_told_of_is_retried_and_the_trace_names_it(
+    pair: Pair, tmp_path: Path
+):
+    async with world(pair, tmp_path) as it:
+        it.keeps = False
+        name = it.put(1, "a@one.example", "b@two.example")
+        await it.arrives(name)
+        await it.workers[0].ends(it.workers[0].jobs[0], "failed")
+        await it.workers[1].ends(it.workers[1].jobs[0])
+        await it.operator("retry", name)
+        assert len(it.open()) == 1
+        assert [each[1] for each in it.trace if each[0] == "qmgr.retried"] == [
+            {"queue_id": name, "recipient": "a@one.example", "index": 0}
+        ]
+
+
+@both
 async def test_a_removed_message_is_forgotten_with_its_troubled_report(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
