@@ -37,7 +37,7 @@ from bench.load import LoadError, Shape, run, settle
 from bench.report import line, title
 from bench.target import Target, TargetError
 from bench.targets import COMPOSITIONS, TARGETS, Refmta, Unconfined
-from tests.peers.overlay import OverlayError, scratch
+from faultinject.overlay import OverlayError, scratch
 
 GROWTH_AIM_MB = 8
 IDLE_AIM_MB = 200

@@ -43,7 +43,7 @@ from bench.target import (
     descendants,
     user_ids,
 )
-from tests.peers.overlay import Overlay
+from faultinject.overlay import Overlay
 from tests.provision import capabilities
 
 HOMES = "/home/bench"  # in an overlay

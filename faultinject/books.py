@@ -30,12 +30,16 @@ FUTILE: Final = frozenset({Answer.UNSENT, Answer.REFUSED})
 
 @dataclass(slots=True, kw_only=True)
 class Sending:
-    """An attempt. sender: "" for the null reverse-path. digest: of the letter's own octets."""
+    """An attempt. sender: "" for the null reverse-path. digest: of the letter's own octets.
+
+    answered_s: when its 250 had been read; 0 if none came.
+    """
 
     sender: str
     recipients: tuple[str, ...]
     digest: bytes
     answer: Answer = Answer.UNSENT
+    answered_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

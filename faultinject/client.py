@@ -15,6 +15,7 @@ What it doesn't do: judge. It shares no code with a server under test.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -44,11 +45,12 @@ class LostError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """What is to be sent."""
+    """What is to be sent.  octets: of its body, at least; 0: as chance will have it."""
 
     number: int
     sender: str
     recipients: tuple[str, ...]
+    octets: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,7 +123,9 @@ class Clients:
         line.left -= 1
         if not await self._envelope(line, letter):
             return False
-        octets = letters.compose(self.run, letter.number, attempt, letter.sender, letter.recipients)
+        octets = letters.compose(
+            self.run, letter.number, attempt, letter.sender, letter.recipients, letter.octets
+        )
         copy = Copy(letters.token_of(self.run, letter.number), attempt)
         sending = Sending(
             sender=letter.sender, recipients=letter.recipients, digest=letters.digest(octets)
@@ -138,7 +142,7 @@ class Clients:
 
     def _note(self, sending: Sending, copy: Copy, code: str, text: str) -> bool:
         if code[:1] == "2":
-            sending.answer = Answer.ACKNOWLEDGED
+            sending.answer, sending.answered_s = Answer.ACKNOWLEDGED, time.time()
             self.acknowledged += 1
             return True
         sending.answer = Answer.REFUSED if code[:1] == "5" else Answer.DEFERRED

@@ -44,21 +44,27 @@ class BookedHop(NextHop):
 
     def note(self, accepted: Accepted) -> None:
         """Instead of keeping it: a letter of the storm, or a stranger."""
-        book_accepted(self.books, accepted, time.time())
+        came = [each.came_s for each in self.visits[accepted.connection - 1 :][:1]]
+        book_accepted(self.books, accepted, time.time(), *came)
         self.changed()
 
 
-def book_accepted(books: Books, accepted: Accepted, when_s: float) -> None:
-    """One transaction at the next hop: an entry for each recipient."""
+def book_accepted(
+    books: Books, accepted: Accepted, when_s: float, came_s: float | None = None
+) -> None:
+    """One transaction at the next hop: an entry for each recipient.  came_s: when the connection
+    began; a host that was deaf takes what its kernel has kept of a client that is long gone.
+    """
     letter = recognise(accepted.content)
     if letter is None:
         books.strangers.append(f"at the next hop, connection {accepted.connection}")
         return
     clear = accepted.replied and accepted.behaviour not in UNCLEAR
+    first_s = when_s if clear or came_s is None else came_s
     books.found += [
         Found(
-            copy=letter.copy, recipient=each, digest=letter.digest, when_s=when_s,
-            place="next hop", answered=clear, clean=letter.clean,
+            copy=letter.copy, recipient=each, digest=letter.digest, when_s=first_s,
+            place="next hop", slack_s=when_s - first_s, answered=clear, clean=letter.clean,
         )
         for each in accepted.recipients
     ]  # fmt: skip
@@ -104,7 +110,7 @@ def book_delivered(
 
 
 def book_queue(books: Books, waiting: Iterable[Waiting]) -> None:
-    """What is still in the queue."""
+    """What is still in the queue, for anybody."""
     for message in waiting:
         letter = recognise(message.content)
         if letter is not None:
@@ -113,7 +119,8 @@ def book_queue(books: Books, waiting: Iterable[Waiting]) -> None:
         told = read_report(message.content)
         copy = named(message.content)
         if copy is None:
-            books.strangers.append(f"in the queue, for {', '.join(message.recipients)}")
+            if message.recipients:  # else it is no message: a file that was only begun
+                books.strangers.append(f"in the queue, for {', '.join(message.recipients)}")
             continue
         about = tuple(each.recipient for each in told if each.action == SETTLING)
         books.queued.append(Queued(copy=copy, waiting=about))

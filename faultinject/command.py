@@ -6,37 +6,45 @@ start or can't run here.
 
 from __future__ import annotations
 
-import json
 import secrets
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import click
 import trio
-from rich.console import Console
 
-from faultinject import show, target
-from faultinject.storm import Plan, Result, Storm
-from faultinject.target import Target, TargetError
+from faultinject import networks, overlay, show, target
+from faultinject.campaign.command import campaign, replay, report
+from faultinject.crash.command import crash
+from faultinject.disk.command import disk
+from faultinject.kill.command import kill
+from faultinject.network.command import network
+from faultinject.peers.command import provision, targets
+from faultinject.power.command import power
+from faultinject.storm import Plan, Storm
+from faultinject.target import TargetError
+from faultinject.telling import (
+    EX_FINDING,
+    EX_UNAVAILABLE,
+    EX_USAGE,
+    Commands,
+    available,
+    check_outputs,
+    fail,
+    say,
+    tell,
+)
 
-EX_FINDING, EX_USAGE, EX_UNREACHABLE = 1, 2, 3
 #: Each role is hit once in so many seconds, unless --hits says otherwise.
 SECONDS_PER_HIT = 6
-#: Columns in a pipe, where nothing is to be broken.
-WIDE = 200
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Inject faults into a mail server, and count what became of the mail."""
-
-
-@main.command()
-def targets() -> None:
-    """Say which targets there are."""
-    click.echo("\n".join(target.names()))
 
 
 @main.command()
@@ -66,7 +74,8 @@ def storm(
     drain_s: float, directory: Path | None, report: Path | None, keep: bool,
 ) -> None:  # fmt: skip
     """Mail flows, next hops misbehave, a random process is killed each second: is anything lost?"""
-    chosen = _target(name)
+    check_outputs(report)
+    chosen = available(name)
     plan = Plan(
         messages=messages, seconds=seconds, clients=clients, drain_s=drain_s,
         seed=secrets.randbelow(1 << 31) if seed is None else seed,
@@ -74,79 +83,37 @@ def storm(
     )  # fmt: skip
     with _place(directory, keep=keep) as place:
         try:
-            result = trio.run(Storm(chosen, plan, place, _say).run)
+            with networks.around(chosen):
+                result = trio.run(Storm(chosen, plan, place, say).run)
         except TargetError as error:
-            _fail(EX_UNREACHABLE, f"{name}: {error}")
-    known = dict(chosen.known_failures)
-    _tell(result, known, report)
+            fail(EX_UNAVAILABLE, f"{name}: {error}")
+    known = target.known(chosen, "storm")
+    tell(show.as_json(result, known), report, lambda console: show.show(result, known, console))
     sys.exit(EX_FINDING if show.unknown(result, known) else 0)
 
 
-def _target(name: str) -> Target:
-    try:
-        chosen = target.load(name)
-    except KeyError:
-        _fail(EX_USAGE, f"no such target: {name} (there are: {', '.join(target.names())})")
-    why = chosen.unavailable()
-    if why is not None:
-        _fail(EX_UNREACHABLE, f"{name} is unavailable: {why}")
-    return chosen
-
-
-class _Kept:
-    """A directory that stays."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-
-    def __enter__(self) -> Path:
-        return self.place
-
-    def __exit__(self, *_: object) -> None:
-        _say(f"kept: {self.place}")
-
-
-class _Temporary:
-    """A directory that goes."""
-
-    def __init__(self) -> None:
-        self.directory = tempfile.TemporaryDirectory(prefix="refmta-storm-", dir="/var/tmp")
-
-    def __enter__(self) -> Path:
-        return Path(self.directory.__enter__())
-
-    def __exit__(self, *_: object) -> None:
-        self.directory.cleanup()
-
-
-def _place(directory: Path | None, *, keep: bool) -> _Kept | _Temporary:
-    if directory is not None:
-        directory.mkdir(parents=True)
-        return _Kept(directory.absolute())
-    if keep:
-        return _Kept(Path(tempfile.mkdtemp(prefix="refmta-storm-", dir="/var/tmp")))
-    return _Temporary()
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def _tell(result: Result, known: dict[str, str], report: Path | None) -> None:
-    document = json.dumps(show.as_json(result, known), indent=2)
-    if report is not None and str(report) == "-":
-        click.echo(document)
+@contextmanager
+def _place(directory: Path | None, *, keep: bool) -> Iterator[Path]:
+    """Where a storm is.  One that nobody wants to see goes, and if the harness is killed, it is
+    found and removed by the next start.
+    """
+    if directory is None and not keep:
+        with overlay.scratch("storm") as (place, _):
+            below = place / "storm"
+            below.mkdir(mode=0o711)
+            yield below
         return
-    width = None if sys.stdout.isatty() else WIDE
-    show.show(result, known, Console(highlight=False, markup=False, width=width))
-    if report is not None:
-        report.write_text(document + "\n", encoding="utf-8")
+    try:
+        kept = directory or Path(tempfile.mkdtemp(prefix="refmta-storm-kept-", dir="/var/tmp"))
+        kept.mkdir(parents=True, exist_ok=directory is None)
+    except OSError as error:
+        fail(EX_USAGE, f"{error.filename}: {error.strerror}")
+    yield kept.absolute()
+    say(f"kept: {kept}")
 
 
-def _fail(code: int, text: str) -> NoReturn:
-    click.echo(text, err=True)
-    sys.exit(code)
-
+for each in (kill, crash, power, disk, network, campaign, replay, report, targets, provision):
+    main.add_command(each)
 
 if __name__ == "__main__":
     main()

@@ -221,9 +221,19 @@ class _Judgement:
             self._excuse("duplicate", what, first, second.when_s + second.slack_s)
         reports = sorted(fate.reported, key=lambda each: (each.made_s, each.when_s))
         if found and reports:
-            self._excuse("report_unfounded", what, found[-1], reports[0].made_s + SECOND_S)
+            self._told_too(what, found, reports[0])
         for before, after in pairwise(reports):
             self._report_again(f"report about {what}", before, after)
+
+    def _told_too(self, what: str, found: list[Found], report: Reported) -> None:
+        """Delivered, and reported: whoever came second needs a window of the first."""
+        told_s = report.made_s + SECOND_S
+        before = [each for each in found if each.when_s <= told_s]
+        if before:
+            self._excuse("report_unfounded", what, before[-1], told_s)
+        else:
+            again_s = found[0].when_s + found[0].slack_s
+            self._by_death("report_unfounded", what, "report", report.made_s, again_s)
 
     def _report_again(self, what: str, before: Reported, after: Reported) -> None:
         if before.message_id == after.message_id:  # one report, delivered twice

@@ -35,6 +35,8 @@ ADDED: Final = (
 #: Octets in which the name of a letter is looked for, from the front.
 HEADER_OCTETS: Final = 16 * 1024
 DIGEST_OCTETS: Final = 16
+#: The length of a header line.
+FOLDED_AT: Final = 78
 #: One in so many letters is large, with so many octets: it is under way for a while.
 LARGE_ONE_IN, LARGE_OCTETS = 100, 200_000
 _LINES = (b"the quick brown fox", b".", b"..", b". leading dot", b"", b"From here on", b"x" * 900)
@@ -60,14 +62,17 @@ class Recognised:
     clean: bool
 
 
-def compose(run: str, number: int, attempt: int, sender: str, recipients: tuple[str, ...]) -> bytes:
-    """The letter's octets, with CRLF, before dot-stuffing; all ASCII. run: of [0-9a-z]."""
+def compose(
+    run: str, number: int, attempt: int, sender: str, recipients: tuple[str, ...], octets: int = 0
+) -> bytes:  # fmt: skip
+    """The letter's octets, with CRLF, before dot-stuffing; all ASCII. run: of [0-9a-z]; octets: of
+    the body, at least; 0: as chance will have it.
+    """
     random = Random(f"{run}/{number}")  # noqa: S311  not the attempt: the body stays the same
-    folded = ",\r\n ".join(f"<{each}>" for each in recipients)
     head = (
         f"X-Storm: run={run}; letter={number}; attempt={attempt}\r\n"
         f"From: <{sender or 'nobody@storm.invalid'}>\r\n"
-        f"To: {folded}\r\n"
+        f"{_addressed(recipients)}\r\n"
         f"Subject: letter {number}\r\n"
         f"Message-ID: <{run}.{number}.{attempt}@storm.invalid>\r\n"
         "Date: Thu, 01 Jan 2026 00:00:00 +0000\r\n"
@@ -76,8 +81,22 @@ def compose(run: str, number: int, attempt: int, sender: str, recipients: tuple[
     lines = random.choices(_LINES, k=random.randint(1, 12))
     body = b"\r\n".join([*lines, b"end", b""])
     if random.randrange(LARGE_ONE_IN) == 0:
-        body *= LARGE_OCTETS // len(body) + 1
-    return head + body
+        octets = max(octets, LARGE_OCTETS)
+    return head + body * (octets // len(body) + 1)
+
+
+def _addressed(recipients: tuple[str, ...]) -> str:
+    """The To field, folded as sendmail folds every such field that it passes on: anything else it
+    would alter.
+    """
+    lines = [f"To: <{recipients[0]}>"]
+    for each in recipients[1:]:
+        if len(lines[-1]) + len(f", <{each}>") <= FOLDED_AT:
+            lines[-1] += f", <{each}>"
+        else:
+            lines[-1] += ","
+            lines.append(f"{' ' * 8}<{each}>")
+    return "\r\n".join(lines)
 
 
 def token_of(run: str, number: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ _PARENT: Final = 1
 _BORN: Final = 19
 _DEAD: Final = b"ZX"
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
+#: Between two looks at those who are dying.
+PAUSE_S: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +106,27 @@ def strike(process: Process, number: int = signal.SIGKILL) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def strike_all(processes: Callable[[], Sequence[Process]], patience_s: float = 10.0) -> bool:
+    """Kill all that it tells of, parents first, and whoever is born meanwhile; wait for their end.
+
+    Whether none was left in time.
+    """
+    deadline = time.monotonic() + patience_s
+    struck: dict[int, Process] = {}
+    while True:
+        running = [each for each in processes() if _runs(each)]
+        struck |= {each.pid: each for each in running}
+        for each in running:
+            strike(each)
+        if not running and not any(map(_runs, struck.values())):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(PAUSE_S)
+
+
+def _runs(process: Process) -> bool:
+    seen = look(process.pid)
+    return seen is not None and seen.born == process.born

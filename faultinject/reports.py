@@ -1,6 +1,7 @@
 """Reports about mail that failed, read as the recipient of one would (RFC 3464, RFC 6522).
 
-Rules a reader may rely on: a message is a report if it is multipart/report of delivery statuses;
+Rules a reader may rely on: a message is a report if it is a multipart with a part of delivery
+statuses: a multipart/report, or, as OpenSMTPD has it against RFC 6522, a multipart/mixed;
 whose it is follows from the letter's name in the returned header (or message), never from what a
 subject says. Only "failed" settles a recipient; "delayed" does not, and the other actions say
 nothing about a loss.
@@ -16,8 +17,11 @@ from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import Message
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 from faultinject.letters import Copy, named
+
+CONTAINERS: Final = ("multipart/report", "multipart/mixed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +40,11 @@ class Told:
 
 def read_report(octets: bytes) -> tuple[Told, ...]:
     """What a delivered message reports; () if it is no report."""
-    if b"multipart/report" not in octets[:8192].lower():
+    top = octets[:8192].lower()
+    if not any(each.encode() in top for each in CONTAINERS):
         return ()  # cheap: most messages are none
     message = message_from_bytes(octets, policy=policy.compat32)
-    if message.get_content_type() != "multipart/report":
+    if message.get_content_type() not in CONTAINERS:
         return ()
     copy = named(octets)
     message_id = str(message.get("Message-ID", "")).strip()

@@ -29,13 +29,14 @@ from typing import Final
 
 import trio
 
+from faultinject import endings, networks
 from faultinject.books import Books
 from faultinject.client import Clients, Letter
-from faultinject.collect import BookedHop, book_mailboxes, book_queue
-from faultinject.kill import Killer
+from faultinject.collect import BookedHop
+from faultinject.killer import Killer
 from faultinject.ledger import Account, Finding, judge
+from faultinject.network.behaviours import BEHAVIOURS, Behaviour, Drip, Endless, Say
 from faultinject.target import Site, Target, TargetError
-from faultinject.traces import judge_trace
 
 DOMAIN: Final = "storm.example"
 HONEST: Final = "honest.example"
@@ -53,6 +54,23 @@ LOOK_S, START_ATTEMPTS = 0.05, 20
 #: How often the queue is tried again while it is drained, and how long each look is apart.
 FLUSH_S, POLL_S = 5.0, 0.25
 PROGRESS_S: Final = 10.0
+
+
+def _deceives(behaviour: Behaviour) -> bool:
+    """Whether it says 250 and takes nothing: who believes it loses the mail, and is not to blame
+    for that by a storm, which is about deaths.
+    """
+    acts = (*behaviour.acts.values(), *behaviour.recipients)
+    said = [s.octets for act in acts for s in act if isinstance(s, Say | Drip | Endless)]
+    takes = behaviour.takes or "delivered" in behaviour.allows
+    return not takes and any(b"250" in octets for octets in said)
+
+
+#: Not for clients that aren't "wary"; nor is what they may skip, to take the 221 to their QUIT for
+#: the reply to the message.
+DECEITFUL: Final = frozenset(
+    {name for name, row in BEHAVIOURS.items() if _deceives(row)} | {"garbage-at-final"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,12 +154,12 @@ class Storm:
                 await self._start(ports)
                 clients, killer = self._clients(remote), self._killer()
                 await self._rage(clients, killer, list(hops.values()))
-                await self._thread(self._stop)
+                self.findings += await networks.in_thread(lambda: endings.stop(self.target))
             except TargetError as error:
                 failure = error  # raised outside: a nursery would wrap it
             finally:
                 with trio.CancelScope(shield=True):
-                    await self._thread(self.target.dispose)
+                    await networks.in_thread(self.target.dispose)
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
@@ -153,22 +171,20 @@ class Storm:
             directory=self.directory, hostname=f"mx.{DOMAIN}", domain=DOMAIN, users=USERS,
             next_hops=ports,
         )  # fmt: skip
-        await self._thread(self.target.install)
-        await self._thread(lambda: self.target.configure(site))
-        await self._thread(self.target.start)
+        await networks.in_thread(self.target.install)
+        await networks.in_thread(lambda: self.target.configure(site))
+        await networks.in_thread(self.target.start)
         self.say(f"{self.target.name} answers; the storm begins (seed {self.plan.seed})")
-
-    @staticmethod
-    async def _thread(call: Callable[[], object]) -> None:
-        await trio.to_thread.run_sync(call, abandon_on_cancel=False)
 
     # -- who takes part ---------------------------------------------------------------------------
 
     def _hops(self) -> dict[str, BookedHop]:
         """A next hop for each remote domain, so that each is a destination of its own."""
+        wary = "wary" in self.target.capabilities
+        among = tuple(name for name in BEHAVIOURS if wary or name not in DECEITFUL)
         return {
             domain: BookedHop(
-                behaviour="honest" if domain == HONEST else "mixed",
+                behaviour="honest" if domain == HONEST else "mixed", among=among,
                 seed=self.plan.seed * 100 + place, honest_share=HONEST_SHARE,
                 keep_content=True, books=self.books,
             )
@@ -216,7 +232,7 @@ class Storm:
                 await answered.wait()
             self._clock["answered"] = trio.current_time() - began_s
             with trio.move_on_after(self.plan.drain_s):
-                await self._drain()
+                await endings.drain(self.target, self.say, flush_s=FLUSH_S, look_s=POLL_S)
             self._clock["drained"] = trio.current_time() - began_s
             nursery.cancel_scope.cancel()
         missing = self.plan.messages - clients.acknowledged
@@ -235,7 +251,7 @@ class Storm:
             if self.calm and failed == 0 and self._last_kill_s() > 10:
                 self.findings.append(Finding(name="died", text="by itself, in the calm"))
             try:
-                await self._thread(self._recover)
+                await networks.in_thread(self._recover)
                 failed = 0
             except TargetError as error:
                 failed += 1
@@ -250,18 +266,6 @@ class Storm:
         for oddity in self.target.recover():
             self.findings.append(Finding(name="leftover", text=oddity))
 
-    async def _drain(self) -> None:
-        """Until the queue is empty."""
-        next_s = 0.0
-        while self.target.waiting():
-            if trio.current_time() >= next_s:
-                next_s = trio.current_time() + FLUSH_S
-                try:
-                    await self._thread(self.target.flush)
-                except TargetError as error:
-                    self.say(f"flush: {error}")
-            await trio.sleep(POLL_S)
-
     async def _progress(self, clients: Clients, killer: Killer) -> None:
         began_s = trio.current_time()
         while True:
@@ -272,18 +276,10 @@ class Storm:
                 f" {self.restarts} restarts"
             )
 
-    def _stop(self) -> None:
-        try:
-            oddities = self.target.stop()
-        except TargetError as error:
-            oddities = (str(error),)
-        self.findings += [Finding(name="stop", text=oddity) for oddity in oddities]
-
     # -- afterwards -------------------------------------------------------------------------------
 
     def _verdict(self, clients: Clients, killer: Killer, behaviours: int) -> Result:
-        book_mailboxes(self.books, self.target.mailboxes())
-        book_queue(self.books, self.target.queued())
+        endings.gather(self.books, self.target)
         account = judge(self.books, self.target.windows)
         spared = killer.spared(self.plan.hits)
         if spared:
@@ -291,12 +287,10 @@ class Storm:
             self.findings.append(
                 Finding(name="too_calm", text=f"hit fewer than {self.plan.hits} times: {text}")
             )
-        self.findings += [Finding(name="defect", text=text) for text in self.target.defects()]
-        trace = self.target.trace()
-        said, refusals = judge_trace(trace) if trace is not None else ("none", [])
+        said, found = endings.health(self.target)
         return Result(
             target=self.target.name, plan=self.plan, account=account,
-            findings=[*account.findings, *self.findings, *refusals],
+            findings=[*account.findings, *self.findings, *found],
             hits=killer.hits, kinds=killer.kinds, letters_acknowledged=clients.acknowledged,
             connections=clients.connections, restarts=self.restarts, behaviours=behaviours,
             trace=said, seconds=self._clock,

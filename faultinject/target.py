@@ -37,9 +37,11 @@ class TargetError(Exception):
 class Site:
     """What a server is to be configured for.
 
-    directory: an empty place of its own, entirely at the adapter's disposal. domain: the local
-    one; users: its mailboxes (local parts). next_hops: remote domain -> port on 127.0.0.1 that
-    takes its mail. Retries should be quick: seconds, not hours, as far as the server can.
+    directory: a place of its own, entirely at the adapter's disposal: empty, or with what an
+    earlier life has left there, which is kept. domain: the local one; users: its mailboxes (local
+    parts). next_hops: remote domain -> port on 127.0.0.1 that takes its mail. nameserver: an
+    address that is asked on port 53, also for the way to other domains; "": no name exists.
+    Retries should be quick: seconds, not hours, as far as the server can.
     """
 
     directory: Path
@@ -47,6 +49,7 @@ class Site:
     domain: str
     users: tuple[str, ...]
     next_hops: Mapping[str, int]
+    nameserver: str = ""
 
     def addresses(self) -> tuple[str, ...]:
         """Of the local mailboxes."""
@@ -69,12 +72,16 @@ class Target(Protocol):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """Of: "remote" (it relays), "reports" (it sends RFC 3464 reports), "trace"."""
+        """Of: "remote" (it relays), "reports" (it sends RFC 3464 reports), "trace", "network" (it
+        must be called in a network of its own: `networks.around`), "wary" (as a client it does not
+        believe a next hop's 250 that is out of place or not whole), "each" (a recipient gets a copy
+        for each time that it is named in an envelope, faults or none).
+        """
         ...
 
     @property
     def known_failures(self) -> Mapping[str, str]:
-        """Name of a finding -> why this server is known to have it."""
+        """Name of a finding, or HARNESS/name for one harness only -> why it is known (`known`)."""
         ...
 
     @property
@@ -95,6 +102,13 @@ class Target(Protocol):
     @property
     def spool(self) -> Path:
         """Where its queue lies, once configured."""
+        ...
+
+    @property
+    def places(self) -> Mapping[str, Path]:
+        """A directory as the server's processes name it -> the same one, as it is named here; only
+        where the names differ.
+        """
         ...
 
     def compose(self, architecture: str) -> None:
@@ -166,6 +180,14 @@ class Target(Protocol):
     def dispose(self) -> None:
         """Leave no process behind; files may stay."""
         ...
+
+
+def known(target: Target, harness: str) -> dict[str, str]:
+    """Name of a finding -> why that harness is known to have it with this target."""
+    prefix = f"{harness}/"
+    rows = {name: why for name, why in target.known_failures.items() if "/" not in name}
+    own = target.known_failures.items()
+    return rows | {name.removeprefix(prefix): why for name, why in own if name.startswith(prefix)}
 
 
 def names() -> tuple[str, ...]:

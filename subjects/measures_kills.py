@@ -31,8 +31,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from faultinject import groups
 from faultinject.books import Kill, Window
-from faultinject.kill import Killer
+from faultinject.killer import Killer
 from faultinject.processes import Process
 from faultinject.storm import Plan, Result, Storm
 from faultinject.target import Site, Target, TargetError, Waiting
@@ -135,17 +136,7 @@ def besiege(target: Target, rounds: int = ROUNDS, messages: int = MESSAGES) -> R
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="refmta-claims-", dir=ON_DISK) as directory:
         siege = Siege(target, plan, Path(directory), lambda _: None, rounds=rounds)
-        try:
-            return trio.run(siege.run)
-        except BaseExceptionGroup as group:
-            raise _first(group) from group
-
-
-def _first(error: BaseException) -> BaseException:
-    """What a nursery has wrapped."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        return groups.run(siege.run)
 
 
 # -- the measure ----------------------------------------------------------------------------------
@@ -238,6 +229,10 @@ class PostfixTarget:
     @property
     def spool(self) -> Path:
         return self.peer.target.spool
+
+    @property
+    def places(self) -> Mapping[str, Path]:
+        return {}
 
     def compose(self, architecture: str) -> None:
         raise KeyError(architecture)

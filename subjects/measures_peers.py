@@ -1,4 +1,4 @@
-"""Real servers for the ledger, each in an overlay root of its own (`tests.peers.overlay`).
+"""Real servers for the ledger, each in an overlay root of its own (`faultinject.overlay`).
 
 Postfix is Debian's, as `bench.targets` configures it, with its jail or without.  sendmail is
 Debian's too, with its own m4 configuration.  Changed is what would throttle a measurement: the
@@ -25,11 +25,11 @@ from typing import ClassVar, Final, TypeVar
 from bench.target import DOMAIN, HOSTNAME, MAIN_USER, Target, user_ids
 from bench.target import TargetError as BenchError
 from bench.targets import HOMES, Postfix
+from faultinject.overlay import Overlay, OverlayError
 from faultinject.processes import Process, look
 from specs.claims.instruments import NotHere
 from subjects.measures_places import ON_DISK, Counted
 from subjects.measures_programs import Failed, said, tool
-from tests.peers.overlay import Overlay, OverlayError
 from tests.provision import capabilities
 
 T = TypeVar("T")

@@ -132,13 +132,14 @@ SHARING: Final[Changes] = {
 LEAKING: Final[Changes] = {
     POOL: [
         (
-            "    def start(rest: bytes, descriptors: list[int]) -> int:\n"
+            "    def start(rest: bytes, descriptors: list[int]) -> int:\n",
+            "    served = []\n\n    def start(rest: bytes, descriptors: list[int]) -> int:\n",
+        ),
+        (
             "        parent = os.getpid()\n"
             "        pid = os.fork()\n"
             "        if pid:\n"
             "            return pid\n",
-            "    served = []\n\n"
-            "    def start(rest: bytes, descriptors: list[int]) -> int:\n"
             "        parent = os.getpid()\n"
             "        pid = os.fork()\n"
             "        if pid:\n"
@@ -146,7 +147,7 @@ LEAKING: Final[Changes] = {
             "            os._exit(0)\n",
         ),
         (
-            "            for each in children.descriptors():\n                os.close(each)\n",
+            "        for each in children.descriptors():\n            os.close(each)\n",
             "",
         ),
         (

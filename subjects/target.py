@@ -5,7 +5,7 @@ quick: retries after a second, and a hundredth of the RFC's patience with silent
 each mailbox has a user of its own; without root the mailboxes are virtual, and all processes run
 as one user.
 
-What the storm is told comes from outside: processes from /proc, the queue from the directory (its
+What a harness is told comes from outside: processes from /proc, the queue from the directory (its
 size) and from `refmta queue list` (at the end), mail from the mailboxes. The role of a process is
 the compartment that its command line names; of a pool, the parent accepts, the template forks, and
 workers have the sessions.
@@ -22,20 +22,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from faultinject import networks
 from faultinject.books import Window
 from faultinject.processes import Process, Seen, everyone, family, look, strike
 from faultinject.target import Site, TargetError, Waiting
 from refmta.architectures.architecture import Architecture
 from refmta.architectures.catalogue import UnknownArchitecture, find
+from refmta.architectures.configuration import ConfigurationError, load
+from refmta.cli.operator import RefusedError, UnreachableError, ask
 from refmta.stores import letters
 from refmta.stores.disk import PosixDisk
 from refmta.stores.mailboxes import OWN_MBOX
 from refmta.stores.queue import QueueStore, open_queue
 from refmta.wire.envelope import ChunkError, is_queue_id
+from refmta.wire.messages import Ask
 
 SPAWNER: Final = "spawner"
 MARK: Final = "refmta.architectures.enter"
@@ -61,6 +66,7 @@ RELAYING: Final = """\
 [relay]
 networks = ["127.0.0.0/8"]
 next_hops = {{ {next_hops} }}
+nameservers = {nameservers}
 timeout_factor = 0.01
 per_destination = 8
 [remote]
@@ -90,7 +96,7 @@ class Refmta:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        relaying = {"remote", "reports"} if self.relays else set()
+        relaying = {"remote", "reports", "wary"} if self.relays else set()
         return frozenset(relaying | ({"trace"} if self.traces else set()))
 
     @property
@@ -123,6 +129,11 @@ class Refmta:
         rows = self.chosen.compartments
         return frozenset(row.name for row in rows if {*roles} & {*row.roles})
 
+    @property
+    def places(self) -> Mapping[str, Path]:
+        """They are named alike inside and outside."""
+        return {}
+
     def compose(self, architecture: str) -> None:
         try:
             find(architecture)
@@ -131,11 +142,7 @@ class Refmta:
         self.architecture, self.name = architecture, f"refmta:{architecture}"
 
     def unavailable(self) -> str | None:
-        try:
-            done = subprocess.run([*self._command(), "--version"], capture_output=True, check=False)  # noqa: S603
-        except OSError as error:
-            return f"{self.python}: {error.strerror}"
-        return None if done.returncode == 0 else f"{self.python} finds no refmta"
+        return _unavailable(tuple(self._command()))
 
     def install(self) -> None:
         """It is there."""
@@ -153,7 +160,8 @@ class Refmta:
         )  # fmt: skip
         if self.relays:
             hops = (f'"{name}" = "[127.0.0.1]:{port}"' for name, port in site.next_hops.items())
-            text += RELAYING.format(next_hops=", ".join(hops))
+            asked = [f"{site.nameserver}:53"] if site.nameserver else []
+            text += RELAYING.format(next_hops=", ".join(hops), nameservers=json.dumps(asked))
         self._configuration.write_text(text + self._mailbox_rows(site), encoding="utf-8")
 
     def _mailbox_rows(self, site: Site) -> str:
@@ -163,7 +171,7 @@ class Refmta:
         rows.append("system_users = true")
         for uid, user in enumerate(site.users, FIRST_RECIPIENT):
             home = site.directory / "home" / user
-            home.mkdir(parents=True)
+            home.mkdir(parents=True, exist_ok=True)
             os.chown(home, uid, uid)
             rows += [f"[users.{user}]", f"uid = {uid}", f"gid = {uid}", f'home = "{home}"']
         return "\n".join([*rows, ""])
@@ -193,20 +201,30 @@ class Refmta:
     # -- its life ---------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._begun = self.log.stat().st_size if self.log.exists() else 0
+        self._begun = self._end_torn_line()
         options = ["--trace", str(self.directory / "trace")] if self.traces else []
+        line, inherited = networks.command(  # whichever thread this is
+            *self._command(), "serve", "-c", str(self._configuration),
+            "--architecture", self.architecture, *options,
+        )  # fmt: skip
         with self.log.open("ab") as log:
             self._serving = subprocess.Popen(  # noqa: S603
-                [
-                    *self._command(), "serve", "-c", str(self._configuration),
-                    "--architecture", self.architecture, *options,
-                ],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory,
-                start_new_session=True,
+                line, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.directory,
+                start_new_session=True, pass_fds=inherited,
             )  # fmt: skip
         self._await(lambda: self._answers() or not self.alive(), START_S)
         if not self.alive():
             raise TargetError(f"refmta did not start:\n{self.log_end()}")
+
+    def _end_torn_line(self) -> int:
+        """Octets of the log so far.  A line that a loss of power has cut short ends here."""
+        with self.log.open("ab+") as log:
+            size = log.tell()
+            log.seek(max(0, size - 1))
+            if log.read(1) not in (b"", b"\n"):
+                log.write(b"\n")
+                size += 1
+        return size
 
     def _answers(self) -> bool:
         """Whether all compartments were ready since the last start; from the log."""
@@ -281,20 +299,11 @@ class Refmta:
             os.close(root)
 
     def flush(self) -> None:
-        self._operate("queue", "retry")
-
-    def _operate(self, *arguments: str) -> str:
-        """The answer to an operator's command.  Raises TargetError."""
+        """As `refmta queue retry`, without an interpreter for it."""
         try:
-            done = subprocess.run(  # noqa: S603
-                [*self._command(), *arguments, "-c", str(self._configuration)],
-                capture_output=True, text=True, timeout=STOP_S, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise TargetError(f"{' '.join(arguments)}: no answer in {STOP_S:.0f} s") from None
-        if done.returncode != 0:
-            raise TargetError(f"{' '.join(arguments)}: {done.stderr[-500:]}")
-        return done.stdout
+            ask(load(self._configuration), Ask(reference=1, verb="retry", queue_id=""))
+        except (UnreachableError, RefusedError, ConfigurationError, OSError) as error:
+            raise TargetError(f"queue retry: {error}") from None
 
     def stop(self) -> tuple[str, ...]:
         if self._serving is None or not self.alive():
@@ -329,6 +338,19 @@ class Refmta:
             root = self.spool / "mail" / self.site.domain
         return {f"{user}@{self.site.domain}": root / user / below for user in self.site.users}
 
+    def _operate(self, *arguments: str) -> str:
+        """The answer to an operator's command.  Raises TargetError."""
+        try:
+            done = subprocess.run(  # noqa: S603
+                [*self._command(), *arguments, "-c", str(self._configuration)],
+                capture_output=True, text=True, timeout=STOP_S, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise TargetError(f"{' '.join(arguments)}: no answer in {STOP_S:.0f} s") from None
+        if done.returncode != 0:
+            raise TargetError(f"{' '.join(arguments)}: {done.stderr[-500:]}")
+        return done.stdout
+
     def queued(self) -> Iterator[Waiting]:
         """What `queue list` tells of; its content from the spool."""
         rows = json.loads(self._operate("queue", "list", "--json"))["messages"]
@@ -351,6 +373,15 @@ class Refmta:
         with contextlib.suppress(OSError):
             return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
         return ""
+
+
+@cache
+def _unavailable(command: tuple[str, ...]) -> str | None:
+    try:
+        done = subprocess.run([*command, "--version"], capture_output=True, check=False)  # noqa: S603
+    except OSError as error:
+        return f"{command[0]}: {error.strerror}"
+    return None if done.returncode == 0 else f"{command[0]} finds no refmta"
 
 
 def _content(store: QueueStore[Any], queue_id: str) -> bytes | None:

@@ -29,6 +29,8 @@ PACKAGES = {
     "swaks": ("swaks",),
     "dnsmasq": ("dnsmasq-base",),
     "overlay": ("util-linux", "mount", "iproute2"),
+    "file-systems": ("e2fsprogs", "xfsprogs", "btrfs-progs", "mount"),
+    "chromium": ("chromium", "fonts-dejavu-core"),
 }
 SAMPLES = Path("/usr/share/doc/spamassassin/examples")
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # an ordinary user's lacks sbin
@@ -45,6 +47,10 @@ OVERLAY_PROBE = """
 mount -t tmpfs none /mnt && mkdir /mnt/upper /mnt/work /mnt/root &&
 mount -t overlay none -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root &&
 ip link set lo up
+"""
+FILE_SYSTEM_PROBE = """
+mount -t tmpfs none /mnt && truncate -s 400M /mnt/image && mkfs.xfs -q -m reflink=1 /mnt/image &&
+mkdir /mnt/on && mount -o loop /mnt/image /mnt/on
 """
 
 
@@ -95,6 +101,17 @@ def why_not_overlay() -> str | None:
     return None if allowed else "no overlay root in namespaces here"
 
 
+def why_not_file_systems() -> str | None:
+    """Images of ext4, xfs and btrfs are made and mounted: try one of them, in a namespace."""
+    missing = [name for name in ("mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "mount") if not tool(name)]
+    if missing:
+        return f"no {', '.join(missing)}"
+    if os.geteuid() != 0:
+        return "not root"
+    allowed = succeeds("unshare", "--mount", "sh", "-c", FILE_SYSTEM_PROBE)
+    return None if allowed else "no loop mounts of xfs with reflink here"
+
+
 def why_not_exim() -> str | None:
     """It is installed in an overlay root only, by whoever needs it."""
     found = subprocess.run(
@@ -103,6 +120,11 @@ def why_not_exim() -> str | None:
     ) if tool("apt-cache") else None  # fmt: skip
     have = found is not None and "Candidate: 4" in found.stdout
     return None if have else "no package exim4-daemon-light"
+
+
+def why_not_qmail() -> str | None:
+    """Debian has no package of it: somebody has built one."""
+    return None if Path("/var/qmail/bin/qmail-send").exists() else "no qmail in /var/qmail"
 
 
 CHECKS: dict[str, Callable[[], str | None]] = {
@@ -115,6 +137,9 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "exim-package": why_not_exim,
     "spamassassin-samples": why_not_samples,
     "overlay": why_not_overlay,
+    "file-systems": why_not_file_systems,
+    "chromium": why_not_program("chromium"),
+    "qmail": why_not_qmail,
 }
 
 

@@ -2,13 +2,13 @@
 
 A behaviour is a row: for each stage of a session what is said instead of the honest reply, and
 what a correct client may conclude.  Next hops that do such things exist: a proxy that falls
-silent, a load balancer that closes, a tarpit that trickles, a server that takes the message and
-dies before it says so.
+silent, a load balancer that closes, a tarpit that trickles, a host that loses its power, a server
+that takes the message and dies before it says so.
 
 Rules a reader may rely on
 - An act is a tuple of steps: say octets as they are (`Say`), one by one (`Drip`) or without end
-  (`Endless`), fall silent or deaf, close.  After its last step the session goes on, as far as the
-  code that was said (if any) lets it.
+  (`Endless`), fall silent or deaf, close, vanish.  After its last step the session goes
+  on, as far as the code that was said (if any) lets it.
 - `allows` is the oracle: what a client that obeys RFC 5321 may report for a recipient after a
   session with this behaviour and no other host to turn to.  A set, since the RFC leaves choices.
   "delivered" is in it only where the final 2yz is really sent, in answer to the end of content.
@@ -70,13 +70,23 @@ class Close:
     reset: bool = False
 
 
-Step: TypeAlias = Say | Drip | Endless | Silence | Deaf | Close
+@dataclass(frozen=True, slots=True)
+class Vanish:
+    """As if the host, or the way to it, were gone: nothing is acknowledged any more, and no end is
+    told.  A connection that is open at one end only (`vanishing`).
+    """
+
+
+Step: TypeAlias = Say | Drip | Endless | Silence | Deaf | Close | Vanish
 Act: TypeAlias = tuple[Step, ...]
 
 DELIVERED: Final = frozenset({"delivered"})
 DEFERRED: Final = frozenset({"deferred"})
 FAILED: Final = frozenset({"failed"})
 GIVEN_UP: Final = DEFERRED | FAILED
+
+#: Between the octets of a slow reply: a reply of ours takes less than a second and a half.
+SLOW_S: Final = 0.01
 
 FEATURES: Final = ("PIPELINING", "SIZE 52428800", "8BITMIME", "ENHANCEDSTATUSCODES")
 
@@ -136,6 +146,8 @@ def _at_each_stage() -> dict[str, Behaviour]:
             "silence": ((Silence(),), DEFERRED),
             "close": ((Close(),), DEFERRED),
             "reset": ((Close(reset=True),), DEFERRED),
+            "half-open": ((Vanish(),), DEFERRED),
+            "slow": ((Drip(_honest(stage), SLOW_S),), DELIVERED),
             "half-a-reply": ((Say(b"250 2.0"), Close()), DEFERRED),
             "half-a-list": ((Say(b"250-2.0.0 one\r\n"), Close()), DEFERRED),
         }
@@ -149,10 +161,16 @@ def _at_each_stage() -> dict[str, Behaviour]:
             "5yz": (Say(b"554 5.3.0 no\r\n"),),
             "421": (Say(b"421 4.3.2 no\r\n"), Close()),
             "silence": (Silence(),),
+            "reset": (Close(reset=True),),
+            "half-open": (Vanish(),),
             "close": (Close(),),
         }.items():
             rows[f"{name}-at-{stage}"] = Behaviour(acts={stage: act})
     return rows
+
+
+def _honest(stage: str) -> bytes:
+    return ehlo() if stage == "ehlo" else HONEST[stage]
 
 
 def _malformed() -> dict[str, Behaviour]:
@@ -283,6 +301,7 @@ def _everyday() -> dict[str, Behaviour]:
         "taken-and-reset": Behaviour(
             acts={"final": (Close(reset=True),)}, takes=True, allows=DEFERRED
         ),
+        "taken-and-half-open": Behaviour(acts={"final": (Vanish(),)}, takes=True, allows=DEFERRED),
         "taken-and-silence": Behaviour(acts={"final": (Silence(),)}, takes=True, allows=DEFERRED),
         "taken-and-half-a-reply": Behaviour(
             acts={"final": (Say(b"250 2.0.0 ta"), Close())}, takes=True, allows=DEFERRED

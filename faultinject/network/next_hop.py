@@ -7,7 +7,7 @@ Rules a reader may rely on
   seed and the connection's number, half of them honest (or the given share), the others drawn
   from all rows.  The same seed gives the same behaviours in the same order.
 - What is accepted is recorded, one JSON line per transaction, written when the reply to its end
-  was sent, withheld or cut off, in one write:
+  was sent, or is about to be withheld or cut off, in one write:
       {"token", "reverse_path", "recipients": [accepted ones], "octets", "sha256", "body_sha256",
        "replied": bool, "behaviour", "connection"}
   `replied`: a whole 2yz reply to the end of the content was handed to the kernel.  false: the
@@ -25,6 +25,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,12 +42,25 @@ __all__ = ["TOKEN_HEADER", "Accepted", "NextHop", "main"]
 TOKEN_HEADER = "X-Token"  # noqa: S105
 
 
+@dataclass(slots=True)
+class Visit:
+    """A connection, or an attempt: when it came and went, in seconds since 1970; gone_s is 0 while
+    it is open.  behaviour: what it met.
+    """
+
+    came_s: float
+    behaviour: str
+    gone_s: float = 0.0
+
+
 @dataclass(slots=True, kw_only=True)
 class NextHop:
     """The server's state, for a test to look at.
 
     behaviour: a name of `BEHAVIOURS`, or "mixed" (drawn from `among`, all by default).
-    seen: connections by behaviour.  commands: every command line, in order (the last 10,000).
+    seen: connections by behaviour.  visits: all of them, in order.  attempts: the same, but that
+    each MAIL on a connection that was kept open begins another.  commands: every command line, in
+    order (the last 10,000).
     """
 
     behaviour: str = "honest"
@@ -58,6 +72,8 @@ class NextHop:
     token_header: str = TOKEN_HEADER
     accepted: list[Accepted] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
+    visits: list[Visit] = field(default_factory=list)
+    attempts: list[Visit] = field(default_factory=list)
     commands: list[bytes] = field(default_factory=list)
     open: int = 0
     overfed: int = 0  # clients that read an endless reply to our own limit
@@ -83,6 +99,10 @@ class NextHop:
         """Until cancelled; `nursery.start` returns the port.  Raises OSError."""
         listeners = await trio.open_tcp_listeners(port, host=host, backlog=512)
         task_status.started(listeners[0].socket.getsockname()[1])
+        await self.serve_at(listeners)
+
+    async def serve_at(self, listeners: list[trio.SocketListener]) -> None:
+        """At sockets that listen already."""
         await trio.serve_listeners(self._converse, listeners)
 
     async def wait_for(self, condition: Callable[[], bool]) -> None:
@@ -102,15 +122,27 @@ class NextHop:
         self._connections += 1
         name = self._draw()
         self.seen[name] += 1
+        visit = Visit(time.time(), name)
+        self.visits.append(visit)
+        attempts = [Visit(visit.came_s, name)]
+        self.attempts.append(attempts[0])
         self.open += 1
         self.changed()
-        conversation = Conversation(self, stream, name, BEHAVIOURS[name], self._connections)
+
+        def again(ended_s: float) -> None:
+            attempts[-1].gone_s = ended_s
+            attempts.append(Visit(time.time(), name))
+            self.attempts.append(attempts[-1])
+
+        conversation = Conversation(self, stream, name, BEHAVIOURS[name], self._connections, again)
         try:
             await conversation.run()
         except (Gone, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
             self.open -= 1
+            visit.gone_s = time.time()  # a connection may be kept open when the attempt is over
+            attempts[-1].gone_s = conversation.over_s or visit.gone_s
             self.changed()
             await trio.aclose_forcefully(stream)
 

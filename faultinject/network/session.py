@@ -2,7 +2,8 @@
 
 It takes anything that looks like SMTP, in any pieces, pipelined or not; what it says, and when, is
 the behaviour's business, with the honest replies where that says nothing.  A message that was
-taken is told to the hop's books when the reply to its end was sent, withheld or cut off.
+taken is told to the hop's books when the reply to its end was sent, or is about to be withheld or
+cut off.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 import re
 import socket
 import struct
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
@@ -28,14 +31,20 @@ from faultinject.network.behaviours import (
     Say,
     Silence,
     Step,
+    Vanish,
     ehlo,
 )
+from faultinject.network.vanishing import vanish
 
 LINE_OCTETS = 4096
 CONTENT_OCTETS = 256 << 20
+#: How long a connection that has vanished is kept: every client has given it up by then.
+VANISHED_S = 120.0
 #: An endless reply ends here, if the client reads on: it has failed then, and so says the record.
 ENDLESS_OCTETS = 64 << 20
 END = b"\r\n.\r\n"
+#: What a client sends before an attempt or after it, not in it.
+BESIDE = (b"EHLO", b"HELO", b"RSET", b"NOOP", b"QUIT")
 
 _match_path = re.compile(rb"(?i)(?:MAIL FROM|RCPT TO):\s*<([^>]*)>").match
 _find_code = re.compile(rb"(?:\A|\n)([2-5])[0-9][0-9](?:[ \r])").findall
@@ -80,16 +89,24 @@ class Books(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Conversation:
-    """One client's connection, under one behaviour."""
+    """One client's connection, under one behaviour.
+
+    again: called at each MAIL but the first, with the time at which what came before was over.
+    over_s: when the last command of an attempt was answered, in seconds since 1970; 0 while it is
+    not.
+    """
 
     hop: Books
     stream: trio.SocketStream
     name: str
     behaviour: Behaviour
     number: int
+    again: Callable[[float], None] = lambda _: None
     reverse_path: str | None = None
     recipients: list[str] = field(default_factory=list)
     asked: int = 0
+    mails: int = 0
+    over_s: float = 0.0
     _input: bytearray = field(default_factory=bytearray)
 
     async def run(self) -> None:
@@ -98,7 +115,17 @@ class Conversation:
         while True:
             line = await self._line()
             self.hop.heard(line)
+            verb = line[:4].upper()
+            if verb in BESIDE:
+                await self._command(line)
+                continue
+            if verb == b"MAIL":
+                if self.mails:
+                    self.again(self.over_s)
+                self.mails += 1
+            self.over_s = 0.0
             await self._command(line)
+            self.over_s = time.time()
 
     async def _command(self, line: bytes) -> None:
         verb = line[:4].upper()
@@ -154,12 +181,14 @@ class Conversation:
         if not self.recipients:  # forced to a 354: an empty message is what the client must send
             await self.stream.send_all(b"554 5.5.1 no valid recipients\r\n")
             return
+        if self.behaviour.takes:  # whatever is said now: nobody knows when a client gives up
+            self.hop.note(self._accepted(content, replied=False))
         said = Spoken()
         try:
             await self._act("final", spoken=said)
         finally:
-            if said.code == b"2" or self.behaviour.takes:
-                self.hop.note(self._accepted(content, replied=said.code == b"2"))
+            if said.code == b"2" and not self.behaviour.takes:
+                self.hop.note(self._accepted(content, replied=True))
 
     def _accepted(self, content: bytes, *, replied: bool) -> Accepted:
         header, _, body = content.partition(b"\r\n\r\n")
@@ -240,6 +269,10 @@ class Conversation:
                 await trio.sleep(step.seconds)
             case Silence():
                 await self._until_gone()
+            case Vanish():
+                vanish(self.stream.socket)
+                await trio.sleep(VANISHED_S)
+                raise Gone
             case Close():
                 if step.reset:
                     linger = struct.pack("ii", 1, 0)

@@ -34,6 +34,7 @@ class Ban:
 
 
 _SPAWNER = "refmta.processes.spawner"
+_CHILDREN = "refmta.processes.children"
 _LAUNCH = "refmta.architectures.launch"
 _DISK = "refmta.stores.disk"
 _OWNERS = "refmta.stores.owners"
@@ -149,6 +150,7 @@ BANS: Final = (
     Ban(("os.killpg",), "children: by pidfd", {}),
     Ban(("os.kill",), "children: by pidfd", {
         _SPAWNER: "ends the supervisor that it is about to reap",
+        _CHILDREN: "ends a child that it is about to reap, and has no pidfd of",
         _DEMO: "crashes a part to show the recovery",
         _STAGE: "holds delivery up, so that a promise is in the queue when it crashes",
     }),

@@ -75,8 +75,15 @@ class Children:
         self._by_token: dict[int, int] = {}
 
     def adopt(self, token: int, pid: int) -> None:
-        """Watch a child that was started otherwise."""
-        pidfd = os.pidfd_open(pid)
+        """Watch a child that was started otherwise.  Raises OSError (no descriptor is left,
+        perhaps): nobody could end it later, so it has ended.
+        """
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         self._by_pidfd[pidfd] = token, pid
         self._by_token[token] = pidfd
         self._poll.register(pidfd, select.POLLIN)
@@ -130,10 +137,10 @@ class Children:
             if token in self._by_token:
                 raise StartRefused("that token is in use")
             pid = self._start(rest, descriptors)
+            self.adopt(token, pid)
         except (StartRefused, OSError) as error:
             self._report(b"E", token, str(error).encode()[:1000])
             return
-        self.adopt(token, pid)
         self._report(b"P", token, _VALUE.pack(pid))
 
     def _reap(self, pidfd: int, *, report: bool = True) -> None:

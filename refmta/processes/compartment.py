@@ -19,6 +19,7 @@ from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border, c
 from refmta.processes.calls import ON_CALL, POOLED, TRACE
 from refmta.processes.channels import adopt
 from refmta.processes.entries import Member
+from refmta.processes.groups import leaf
 from refmta.processes.spawner import CHANNEL
 from refmta.processes.within import Within
 from refmta.wire.messages import Configure, Drain, Link, Message
@@ -114,15 +115,10 @@ def report(name: str, action: Callable[[], object]) -> None:
         try:
             action()
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise leaf(group) from None
     except OSError as error:
         log.critical("cannot work", path=error.filename, reason=os.strerror(error.errno or 0))
         raise SystemExit(1) from None
     except Exception as error:
         log.critical("defect", reason=repr(error), traceback=traceback.format_exc(limit=-6))
         raise SystemExit(1) from None
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -22,7 +22,6 @@ from __future__ import annotations
 import gc
 import os
 import socket
-import traceback
 from dataclasses import dataclass, field
 
 import msgspec
@@ -34,7 +33,7 @@ from refmta.patterns.secure_preforking import Rules
 from refmta.patterns.trust_partitioning import Channel, ChannelBroken, border
 from refmta.processes.calls import LISTENER, ON_CALL, TRACE
 from refmta.processes.channels import adopt
-from refmta.processes.children import Children
+from refmta.processes.children import Children, StartRefused
 from refmta.processes.compartment import report
 from refmta.processes.handing import Handing
 from refmta.processes.pool_slice import POOL, PoolSlice
@@ -52,24 +51,26 @@ def template(pooled: Pooled, requests: socket.socket) -> None:
     """Fork workers on request until the parent is gone; then end them all."""
 
     def start(rest: bytes, descriptors: list[int]) -> int:
+        if len(descriptors) != 1:
+            raise StartRefused("its channel did not come: no descriptor is left for it")
         parent = os.getpid()
         pid = os.fork()
         if pid:
             return pid
         status = 1
         try:
-            die_with_parent(parent)
-            for each in children.descriptors():
-                os.close(each)
-            if pooled.narrow:
-                allow_calls((*pooled.roles, "worker"))
-            (control,) = descriptors
-            trio.run(work, pooled, rest, adopt(control, border("worker", "pool")))
+            report(pooled.role, lambda: become(parent, rest, descriptors[0]))
             status = 0
-        except BaseException as error:
-            log = journal(pooled.role, terminal=os.isatty(2))
-            log.critical("defect", reason=repr(error), traceback=traceback.format_exc(limit=-6))
-        os._exit(status)
+        finally:
+            os._exit(status)
+
+    def become(parent: int, rest: bytes, control: int) -> None:
+        die_with_parent(parent)
+        for each in children.descriptors():
+            os.close(each)
+        if pooled.narrow:
+            allow_calls((*pooled.roles, "worker"))
+        trio.run(work, pooled, rest, adopt(control, border("worker", "pool")))
 
     # What is there now stays: the collector of a worker must not touch, and so copy, our pages.
     gc.collect()

@@ -36,6 +36,7 @@ from refmta.processes.children import (
     send_request,
     start_request,
 )
+from refmta.processes.groups import leaf
 from refmta.processes.links import to_client, to_server
 from refmta.processes.on_use import Kept, OnUse
 from refmta.processes.operators import Instance, Operators
@@ -418,6 +419,9 @@ def main() -> None:
         status = EX_CONFIG
     except* ChannelBroken as broken:
         log.error("ended", reason=str(broken.exceptions[0]))
+        status = status or 1
+    except* OSError as failed:  # no descriptor is left, perhaps: whoever started us starts us anew
+        log.critical("cannot work", reason=str(leaf(failed)))
         status = status or 1
     raise SystemExit(status)
 

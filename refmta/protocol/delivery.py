@@ -6,8 +6,9 @@ Rules a reader may rely on
 - **A mark is appended only after the outcome that it records.** A mark written before delivery
   loses the mail when the agent dies in between. The other order may deliver twice; that is the
   named window between delivery and mark, and it is as short as one append.
-- The outcome that settles the last recipient needs no mark: the chunk is unlinked (Free). A
-  message with one recipient, delivered at once, is never written to again.
+- The outcome that settles the last recipient needs no mark: the chunk is unlinked (Free), and
+  marked only if it can't be. A message with one recipient, delivered at once, is never written to
+  again.
 - No recipient is ever forgotten: it is delivered, or expanded into others, or it stays. A failed
   recipient keeps its chunk ("failed", and Undeliverable says so) until a report about it is
   durable in the queue (Reported), or nobody is to be told of it (`to` is empty: discarded).
@@ -230,7 +231,9 @@ class AppendMark:
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """Unlink the chunk."""
+    """Unlink the chunk.  If that fails, these marks say what it would have said."""
+
+    marks: tuple[Mark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +336,7 @@ def _family(message: Message, index: int) -> tuple[int, ...]:
 def _settle(message: Message, marks: tuple[Mark, ...]) -> Step:
     """After deliveries: free the chunk if nobody is open, else mark them."""
     if message.open == 0:
-        return replace(message, gone=True), (Free(),)
+        return replace(message, gone=True), (Free(marks),)
     return message, (AppendMark(marks),)
 
 

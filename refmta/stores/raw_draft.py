@@ -59,7 +59,12 @@ def create_locked(disk: Disk, path: str, mode: int = 0o600) -> int:
         if not disk.lock(handle):
             raise BlockingIOError(f"{path} was locked by another process")
         disk.close(disk.open_read(path))
-    except OSError:
+    except (BlockingIOError, FileNotFoundError):
+        disk.close(handle)
+        raise
+    except OSError:  # it is there, and nobody would come for it
+        with suppress(OSError):
+            disk.unlink(path)
         disk.close(handle)
         raise
     return handle

@@ -25,7 +25,7 @@ from typing import Final
 from specs.mailboxes import stored
 from specs.observe.process import look_around
 from specs.observe.rest import await_rest
-from specs.observe.waiting import LOOK_S, within
+from specs.observe.waiting import within
 from specs.patterns.claims import Bench
 from specs.patterns.manifest import Manifest
 from specs.patterns.observation import Instant
@@ -166,15 +166,17 @@ class Running:
             self.load()
         raise TargetError(f"no process {name}, even under load")
 
+    def _serves(self) -> bool:
+        with contextlib.suppress(TargetError):
+            self.deliver(self.site.users[-1])
+            return True
+        return False
+
     def settle(self) -> None:
         """See `Bench`.  A target that is dead, or does not come back, is started anew."""
         self.release()
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            with contextlib.suppress(TargetError):
-                self.deliver(self.site.users[-1])
-                return
-            time.sleep(LOOK_S)
+        if within(PATIENCE_S, self._serves):
+            return
         self.target.dispose()
         self.target.start(self.site, self.architecture)
         self.deliver(self.site.users[-1])

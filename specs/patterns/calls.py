@@ -16,17 +16,16 @@ import contextlib
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from specs.observe.waiting import within
 from specs.patterns.observation import Unavailable
 
 #: How long strace may take to attach to all, in seconds.
 ATTACH_S: Final = 15.0
-_LOOK_S: Final = 0.02
 #: Octets of each text that are shown.
 _TEXT: Final = 400
 _LINE = re.compile(
@@ -113,12 +112,14 @@ def watched(processes: Mapping[int, str], names: str, directory: Path) -> Iterat
 
 def _wait_attached(processes: Mapping[int, str], tracer: subprocess.Popen[bytes]) -> None:
     """A traced process says who traces it."""
-    deadline = time.monotonic() + ATTACH_S
-    while not all(_traced(pid, tracer.pid) for pid in processes):
-        if tracer.poll() is not None or time.monotonic() > deadline:
-            said = tracer.stderr.read(500) if tracer.poll() is not None and tracer.stderr else b""
-            raise Unavailable(f"strace can't attach: {said.decode('utf-8', 'replace').strip()}")
-        time.sleep(_LOOK_S)
+
+    def attached() -> bool:
+        return all(_traced(pid, tracer.pid) for pid in processes)
+
+    within(ATTACH_S, lambda: tracer.poll() is not None or attached())
+    if not attached():
+        said = tracer.stderr.read(500) if tracer.poll() is not None and tracer.stderr else b""
+        raise Unavailable(f"strace can't attach: {said.decode('utf-8', 'replace').strip()}")
 
 
 def _traced(pid: int, by: int) -> bool:

@@ -14,6 +14,10 @@ last one. Under P0 every cut counts, and a write in progress leaves a prefix.
 If several files with a name hold octets that are not forced, all combinations are made as long as
 there are at most `limit` of them; beyond that *one file at a time* takes all its contents while the
 others take a few telling ones. `Enumeration.exhaustive` says which it was.
+
+What makes it quick: names and the contents that each file may have make a *block*, all of whose
+states differ in octets only. Cuts and schedules lead to the same block again and again; it is
+looked up as one thing (`states.Merged`), and its states are counted, but not made again.
 """
 
 from __future__ import annotations
@@ -22,21 +26,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import product
+from math import prod
 
 from specs.persistence.model_disk import PLAIN_MODE, Recorded, Snapshot, sparse
 from specs.persistence.models import Model
-from specs.persistence.names import (
-    DIRECTORY,
-    NEW_LOST,
-    OLD_LOST,
-    Names,
-    Unit,
-    surviving,
-    surviving_modes,
-)
+from specs.persistence.names import DIRECTORY, Names, Unit, surviving, surviving_modes
 from specs.persistence.octets import (
     CHANGES,
     COARSE,
+    TRUNCATED,
     Contents,
     Loss,
     Tearing,
@@ -45,6 +43,7 @@ from specs.persistence.octets import (
     prefixes,
     representatives,
 )
+from specs.persistence.states import Choices, Chosen, CrashState, Merged, is_news
 
 LIMIT = 4_000
 """Combinations, per cut and choice of names, beyond which one file at a time is torn."""
@@ -52,41 +51,6 @@ LIMIT = 4_000
 
 _Metadata = tuple[tuple[tuple[str, int], ...], tuple[int, ...]]
 """(path, inode or DIRECTORY) in order, and the files' modes, if they are not all plain."""
-
-
-@dataclass(frozen=True, slots=True)
-class CrashState:
-    """A disk after a crash, the tokens acknowledged before it, and what was lost on the way."""
-
-    snapshot: Snapshot
-    acknowledged: frozenset[str]
-    cut: int
-    operations: Sequence[Recorded]
-    losses: tuple[Loss, ...]
-
-    @property
-    def tree(self) -> dict[str, bytes]:
-        return self.snapshot.tree
-
-    def witness(self) -> list[str]:
-        """What became of the operations that did not survive, in order, for people.
-
-        Operations at the end that were lost altogether might as well not have happened yet.
-        """
-        losses, cut = list(self.losses), self.cut
-        while cut and self._lost_altogether(cut - 1):
-            cut -= 1
-            losses = [loss for loss in losses if loss[0] != cut]
-        story = [f"{self.operations[index]}: {loss}" for index, loss in sorted(losses)]
-        return [f"crash after: {self.operations[cut - 1] if cut else 'nothing'}", *story]
-
-    def _lost_altogether(self, index: int) -> bool:
-        """Every unit of this operation was lost; a sync or a reply never is."""
-        operation = self.operations[index]
-        stories = [loss for lost, loss in self.losses if lost == index]
-        if "lost" in stories:
-            return True
-        return operation.kind == "rename" and {NEW_LOST, OLD_LOST} <= set(stories)
 
 
 @dataclass(slots=True)
@@ -111,32 +75,20 @@ class Enumeration:
     tearing: Tearing = COARSE
     acknowledged: frozenset[str] = frozenset()  # before the first operation
     limit: int = LIMIT
+    merged: Merged = field(default_factory=Merged)
     enumerated: int = 0
     exhaustive: bool = True
     _base: dict[int, bytes] = field(default_factory=dict)
     _initial_names: dict[str, int] = field(default_factory=dict)
     _made_with: dict[int, int] = field(default_factory=dict)  # inode: mode
     _changes: dict[int, list[tuple[int, Recorded]]] = field(default_factory=dict)
-    _known: dict[tuple[int, int, frozenset[int]], tuple[Contents, Contents]] = field(
-        default_factory=dict
-    )
-    _interned: dict[bytes, bytes] = field(default_factory=dict)
 
     def states(self) -> Iterator[CrashState]:
-        """The distinct states; see the module on their order."""
-        seen: dict[object, list[frozenset[str]]] = {}
+        """The states that are not merged yet; see the module on their order."""
         self._prepare()
         for point in reversed(self._points()):
-            if self._covered_later(point.cut):
-                continue
-            for state in self._at(point):
-                self.enumerated += 1
-                snapshot = state.snapshot
-                parts = (snapshot.paths, snapshot.contents, snapshot.inodes, snapshot.directories)
-                earlier = seen.setdefault((*parts, snapshot.modes), [])
-                if not any(state.acknowledged <= known for known in earlier):
-                    earlier.append(state.acknowledged)
-                    yield state
+            if not self._covered_later(point.cut):
+                yield from self._at(point)
 
     def _covered_later(self, cut: int) -> bool:
         """Whether every state of this cut is one of the next cut, with no less acknowledged."""
@@ -222,86 +174,120 @@ class Enumeration:
         point: _Point,
         names: Mapping[str, int],
         modes: tuple[int, ...],
-        losses: tuple[Loss, ...],
+        lost: tuple[Loss, ...],
     ) -> Iterator[CrashState]:
-        paths = tuple(path for path, inode in names.items() if inode != DIRECTORY)
-        inodes = tuple(names[path] for path in paths)
-        directories = frozenset({"", *(path for path in names if names[path] == DIRECTORY)})
+        paths = tuple([path for path, inode in names.items() if inode != DIRECTORY])
+        inodes = [names[path] for path in paths]
+        directories = frozenset(["", *(path for path in names if names[path] == DIRECTORY)])
         numbers = {inode: number for number, inode in enumerate(dict.fromkeys(inodes), 1)}
-        links = tuple(numbers[inode] for inode in inodes)
-        for chosen in self._choices(point, tuple(numbers)):
-            octets = tuple(chosen[numbers[inode] - 1][0] for inode in inodes)
-            torn = tuple(loss for _, file_losses in chosen for loss in file_losses)
-            yield CrashState(
-                Snapshot(paths, links, octets, directories, modes),
-                point.acknowledged,
-                point.cut,
-                self.operations,
-                losses + torn,
-            )
+        links = tuple([numbers[inode] for inode in inodes])
+        choices, changes = [], []
+        for inode in numbers:
+            found, places = self._contents(point, inode)
+            choices.append(found)
+            changes.append(places)
+        block = (paths, links, directories, modes, *map(id, choices))
+        if not is_news(self.merged.blocks.setdefault(block, []), point.acknowledged):
+            self.enumerated += self._number(choices)
+            return
+        known, acknowledged, told = self.merged.states, point.acknowledged, tuple(changes)
+        for chosen in self._chosen(choices):
+            self.enumerated += 1
+            octets = tuple([chosen[link - 1][0] for link in links])
+            snapshot = Snapshot(paths, links, octets, directories, modes)
+            if is_news(known.setdefault(snapshot, []), acknowledged):
+                yield CrashState(
+                    snapshot, acknowledged, point.cut, self.operations, lost, chosen, told
+                )
 
-    def _choices(
-        self, point: _Point, inodes: Sequence[int]
-    ) -> Iterator[tuple[tuple[bytes, tuple[Loss, ...]], ...]]:
-        """One content for each inode, in all combinations or in the telling ones."""
-        every, few = [], []
-        for inode in inodes:
-            full, telling = self._contents(point, inode)
-            truncated = self._truncated(point, inode)
-            every.append(list((full | truncated).items()))
-            few.append(list((telling | truncated).items()))
-        undecided = [choices for choices in every if len(choices) > 1]
-        combinations = reduce(lambda total, choices: total * len(choices), undecided, 1)
-        if combinations <= self.limit or len(undecided) == 1:
-            yield from product(*every)
+    def _is_small(self, choices: Sequence[Choices]) -> bool:
+        """Whether all combinations are made."""
+        undecided = [each.many for each in choices if each.many > 1]
+        return prod(undecided) <= self.limit or len(undecided) == 1
+
+    def _number(self, choices: Sequence[Choices]) -> int:
+        """Of the states in a block."""
+        if self._is_small(choices):
+            return prod([each.many for each in choices])
+        few = [len(each.few) for each in choices]
+        return sum(
+            each.many * prod(few[:number] + few[number + 1 :])
+            for number, each in enumerate(choices)
+        )
+
+    def _chosen(self, choices: Sequence[Choices]) -> Iterator[tuple[Chosen, ...]]:
+        """One content for each file, in all combinations or in the telling ones."""
+        if self._is_small(choices):
+            yield from product(*[each.every for each in choices])
             return
         self.exhaustive = False
-        for number, choices in enumerate(every):
-            yield from product(*few[:number], choices, *few[number + 1 :])
+        few = [each.few for each in choices]
+        for number, each in enumerate(choices):
+            yield from product(*few[:number], each.every, *few[number + 1 :])
 
-    def _contents(self, point: _Point, inode: int) -> tuple[Contents, Contents]:
-        """All contents of a file at this cut, and the telling ones."""
-        changes = [
-            (index, change) for index, change in self._changes.get(inode, ()) if index < point.cut
-        ]
-        forced = point.forced_octets & {index for index, _ in changes}
-        key = (inode, len(changes) if not self._in_progress(point, inode) else -point.cut, forced)
-        if key not in self._known:
-            base = self._base.get(inode, b"")
-            if self.model.octets_lost:
-                found = (
-                    contents(base, changes, forced, self.tearing),
-                    representatives(base, changes, forced, self.tearing),
-                )
-            else:
-                held = reduce(lambda content, change: apply(content, change[1]), changes, base)
-                every: Contents = {held: ()}
-                if self._in_progress(point, inode):
-                    every |= prefixes(held, point.cut, self.operations[point.cut])
-                found = (every, every)
-            intern = self._interned.setdefault  # equal octets are then found equal by identity
-            self._known[key] = (
-                {intern(content, content): losses for content, losses in found[0].items()},
-                {intern(content, content): losses for content, losses in found[1].items()},
+    def _contents(self, point: _Point, inode: int) -> tuple[Choices, tuple[int, ...]]:
+        """What a file may hold at this cut, and which operations its losses are about."""
+        changes = [pair for pair in self._changes.get(inode, ()) if pair[0] < point.cut]
+        kept = tuple([index in point.forced_octets for index, _ in changes])
+        base = self._base.get(inode, b"")
+        truncated = self._truncated(point, inode)
+        progress = self._in_progress(point, inode)
+        done = tuple([(each.kind, each.data, each.offset) for _, each in changes])
+        key = (base, done, kept, truncated is None, progress, self.model.octets_lost)
+        found = self.merged.choices.get(key)
+        if found is None:
+            loss: Contents = {}
+            if truncated is not None:
+                loss[b""] = ((len(changes), TRUNCATED),)
+            intern = self.merged.octets.setdefault  # equal octets are then equal by identity
+            every, few = (
+                {intern(octets, octets): lost for octets, lost in (each | loss).items()}
+                for each in self._choices(base, changes, kept, progress)
             )
-        return self._known[key]
+            found = self.merged.choices[key] = Choices(every, few)
+        last = truncated if truncated is not None else point.cut
+        return found, (*[index for index, _ in changes], last)
 
-    def _in_progress(self, point: _Point, inode: int) -> bool:
-        """Whether P0 has a write to this file that the process did not finish."""
+    def _choices(
+        self,
+        base: bytes,
+        changes: Sequence[tuple[int, Recorded]],
+        kept: tuple[bool, ...],
+        progress: Recorded | None,
+    ) -> tuple[Contents, Contents]:
+        """All contents, and the telling ones; losses by the number of the change."""
+        numbered = [(number, change) for number, (_, change) in enumerate(changes)]
+        if self.model.octets_lost:
+            forced = frozenset(number for number, each in enumerate(kept) if each)
+            return (
+                contents(base, numbered, forced, self.tearing),
+                representatives(base, numbered, forced, self.tearing),
+            )
+        held = reduce(lambda content, change: apply(content, change[1]), numbered, base)
+        every: Contents = {held: ()}
+        if progress is not None:
+            every |= prefixes(held, len(numbered), progress)
+        return every, every
+
+    def _in_progress(self, point: _Point, inode: int) -> Recorded | None:
+        """The write to this file that the process, under P0, did not finish."""
         if self.model.octets_lost or point.cut == len(self.operations):
-            return False
+            return None
         operation = self.operations[point.cut]
-        return operation.kind in {"write", "overwrite"} and operation.inode == inode
+        written = operation.kind in {"write", "overwrite"} and operation.inode == inode
+        return operation if written else None
 
-    def _truncated(self, point: _Point, inode: int) -> Contents:
-        """Empty, if the last name was removed, and yet a name is still on the disk."""
+    def _truncated(self, point: _Point, inode: int) -> int | None:
+        """The operation that removed the last name, if a removal truncates: the file may be empty,
+        and yet have a name on the disk.
+        """
         if not self.model.truncates_before_unlink:
-            return {}
+            return None
         for index, operation in enumerate(self.operations[: point.cut]):
             gone = operation.displaced if operation.kind == "rename" else operation.inode
             if operation.last and gone == inode:
-                return {b"": ((index, "truncated only"),)}
-        return {}
+                return index
+        return None
 
 
 def _cost(lost: tuple[int, ...], units: int) -> int:

@@ -21,11 +21,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from specs.persistence.crash import LIMIT, CrashState, Enumeration
-from specs.persistence.model_disk import ModelDisk, Recorded, Snapshot, sparse
+from specs.persistence.crash import LIMIT, Enumeration
+from specs.persistence.model_disk import Recorded, Snapshot
 from specs.persistence.models import Model
 from specs.persistence.octets import COARSE, Tearing
-from specs.persistence.protocols import CommitStore, Message, Recovered
+from specs.persistence.protocols import CommitStore, Message
+from specs.persistence.recoveries import Inside, Outcome, Recoveries
+from specs.persistence.states import CrashState, Merged, is_news
 
 INVARIANTS = (
     "acknowledged_present",
@@ -39,7 +41,6 @@ INSIDE, INSIDE_FINE = 40_000, 10_000
 """States of crashes inside recovery, per report, after which no recovery is entered any more; where
 each write is torn finely, most of them differ in octets that recovery removes.
 """
-_CHANGES_NOTHING = frozenset({"sync", "sync_dir", "reply", "release"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,9 @@ class Report:
     """One store, one model, one workload.
 
     `enumerated` counts states before equal ones are merged, `distinct` after; `recovered` adds the
-    distinct states of crashes inside recovery. `exhaustive`: no combination was left out. `counts`:
+    distinct states of crashes inside recovery. `fresh`: those of them that no model and no workload
+    before had led to, where they are examined one after the other; the speed is told by these, as
+    recovery is run once on each disk. `exhaustive`: no combination was left out. `counts`:
     how many states violate each invariant (for crash_in_recovery: of those inside). `renames`:
     whether anything was renamed, by the store or by its recovery.
     """
@@ -90,217 +93,183 @@ class Report:
     violated: Mapping[str, Counterexample]
     counts: Mapping[str, int] = field(default_factory=dict)
     renames: bool = True
+    fresh: int = 0
 
     @property
     def states_per_second(self) -> int:
-        return int(self.recovered / self.seconds) if self.seconds else 0
+        """Disks recovered per second of processor time, each counted once."""
+        return int(self.fresh / self.seconds) if self.seconds else 0
 
 
 @dataclass(slots=True)
 class Judge:
-    """Recovers one state after the other, and remembers the worst that it saw."""
+    """Judges one state after the other under one model, and remembers the worst that it saw."""
 
-    store: CommitStore
-    submitted: Mapping[str, bytes]
+    recoveries: Recoveries
     model: Model
     limit: int = LIMIT  # of crashes inside one recovery, as for those before it (crash.py)
     inside: int = INSIDE
     exhaustive: bool = True
     renames: bool = False
-    recovered: int = 0
+    fresh: int = 0
     violated: dict[str, Counterexample] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-    _entered: dict[Snapshot, list[frozenset[str]]] = field(default_factory=dict)
+    _patterns: Inside = field(init=False)
+    _entered: set[Snapshot] = field(default_factory=set)
     _judged: dict[Snapshot, list[frozenset[str]]] = field(default_factory=dict)
-    _needed: dict[object, str] = field(default_factory=dict)
 
-    def judge(self, state: CrashState) -> None:
-        """Recover this state, then every state that a crash during that recovery leaves."""
-        if not self._is_news(self._entered, state):
-            return
-        self._count(state)
-        record, found, spoilt = self._recover(state.snapshot, state.acknowledged)
-        for invariant, detail in found.items():
-            self._remember(invariant, detail, state, None)
-        if not _changes(record):
-            return
-        if self.recovered - self.distinct < self.inside:
-            self._judge_crashes_inside(state, record, spoilt)
-        else:
-            self.exhaustive = False
+    def __post_init__(self) -> None:
+        self._patterns = Inside(self.model, self.limit)
 
     @property
     def distinct(self) -> int:
-        """Disk states judged, without those of crashes inside recovery."""
+        """Disks judged, without those of crashes inside recovery."""
         return len(self._entered)
 
+    @property
+    def recovered(self) -> int:
+        """Disks judged, with those of crashes inside recovery."""
+        return len(self._judged)
+
+    def judge(self, state: CrashState) -> None:
+        """Recover this state, then every state that a crash during that recovery leaves. Nobody
+        asks twice for the same disk with as much acknowledged.
+        """
+        snapshot = state.snapshot
+        self._entered.add(snapshot)
+        self._count(snapshot, state.acknowledged)
+        outcome = self.recoveries.outcome(snapshot)
+        ran = outcome.ran
+        self.renames |= ran.renamed
+        spoilt = frozenset(outcome.wrong) | (state.acknowledged - outcome.visible)
+        if spoilt or not outcome.clean:
+            for invariant, detail in _violations(outcome, state.acknowledged).items():
+                self._remember(invariant, detail, state)
+        if not ran.changed or "recovery_completes" in outcome.violated:
+            return
+        if self.recovered - len(self._entered) < self.inside:
+            self._judge_crashes_inside(state, ran.record, spoilt)
+        else:
+            self.exhaustive = False
+
     def _judge_crashes_inside(
-        self, state: CrashState, record: Sequence[Recorded], spoilt: frozenset[str]
+        self, state: CrashState, record: tuple[Recorded, ...], spoilt: frozenset[str]
     ) -> None:
         """spoilt: the messages that were lost or wrong already."""
-        inside = Enumeration(
-            state.snapshot,
-            record,
-            self.model,
-            acknowledged=state.acknowledged - spoilt,
-            limit=self.limit,
-        )
-        for second in inside.states():
-            if self._count(second):
-                _, found, _ = self._recover(second.snapshot, second.acknowledged, spoilt)
-                if found:
-                    detail = "; ".join(f"{name}: {what}" for name, what in found.items())
-                    self._remember("crash_in_recovery", detail, state, second)
-        self.exhaustive &= inside.exhaustive
+        acknowledged = state.acknowledged - spoilt
+        outcome_of = self.recoveries.outcome
+        for snapshot, second in self._patterns.states(state.snapshot, record):
+            if not self._count(snapshot, acknowledged):
+                continue
+            outcome = outcome_of(snapshot)
+            self.renames |= outcome.ran.renamed
+            if outcome.clean and acknowledged <= outcome.visible:
+                continue
+            found = _violations(outcome, acknowledged, spoilt)
+            if found:
+                detail = "; ".join(f"{name}: {what}" for name, what in found.items())
+                self._remember("crash_in_recovery", detail, state, second, snapshot)
+        self.exhaustive &= self._patterns.exhaustive
 
-    def _count(self, state: CrashState) -> bool:
-        """Whether recovery has not yet run on this state, with as much acknowledged."""
-        if state.snapshot not in self._judged:
-            self.recovered += 1
-        return self._is_news(self._judged, state)
-
-    @staticmethod
-    def _is_news(known: dict[Snapshot, list[frozenset[str]]], state: CrashState) -> bool:
-        earlier = known.setdefault(state.snapshot, [])
-        if any(state.acknowledged <= before for before in earlier):
-            return False
-        earlier.append(state.acknowledged)
-        return True
+    def _count(self, snapshot: Snapshot, acknowledged: frozenset[str]) -> bool:
+        """Whether recovery has not yet been judged on this disk, with as much acknowledged."""
+        known = self._judged.get(snapshot)
+        if known is None:
+            self._judged[snapshot] = [acknowledged]
+            ever = self.recoveries.judged
+            if snapshot not in ever:
+                ever.add(snapshot)
+                self.fresh += 1
+            return True
+        return is_news(known, acknowledged)
 
     def _remember(
-        self, invariant: str, detail: str, state: CrashState, second: CrashState | None
+        self,
+        invariant: str,
+        detail: str,
+        state: CrashState,
+        second: CrashState | None = None,
+        inside: Snapshot | None = None,
     ) -> None:
         self.counts[invariant] = self.counts.get(invariant, 0) + 1
+        known = self.violated.get(invariant)
+        if known is not None and len(known.story) == 1:
+            return  # there is no shorter one
         story = tuple(state.witness())
         if second is not None:
             story += tuple(f"in recovery, {line}" for line in second.witness())
-        known = self.violated.get(invariant)
         if known is None or len(story) < len(known.story):
-            tree = (second or state).tree
+            tree = (inside or state.snapshot).tree
             self.violated[invariant] = Counterexample(detail=detail, story=story, tree=tree)
 
-    # ---- one recovery ---------------------------------------------------------------------
 
-    def _recover(
-        self,
-        snapshot: Snapshot,
-        acknowledged: frozenset[str],
-        spoilt: frozenset[str] = frozenset(),
-    ) -> tuple[Sequence[Recorded], dict[str, str], frozenset[str]]:
-        """What recovery did to the disk, the invariants that it violates, with details, and which
-        messages are lost or wrong now. spoilt: those that were before, and are not told again.
-        """
-        disk = ModelDisk(snapshot)
-        try:
-            first = self.store.recover(disk)
-            record = tuple(disk.record)
-            self.renames = self.renames or any(each.kind == "rename" for each in record)
-            changed_something = bool(_changes(record))  # if not, the second run is the first
-            again = self.store.recover(disk) if changed_something else first
-        except Exception as error:  # whatever it is: recovery must not raise
-            return (), {"recovery_completes": f"{type(error).__name__}: {error}"}, frozenset()
-        found: dict[str, str] = {}
-        for token in acknowledged:
-            if token not in first.visible:
-                found["acknowledged_present"] = f"{token} was acknowledged and is not there"
-        wrong = {token for token, octets in first.visible.items() if self._differs(token, octets)}
-        for token, octets in first.visible.items():
-            if token in wrong - spoilt:
-                found["visible_is_complete"] = self._difference(token, octets)
-        changed = [str(operation) for operation in _changes(disk.record[len(record) :])]
-        if changed or again.visible != first.visible or again.aside != first.aside:
-            found["recovery_idempotent"] = (
-                f"the second run did: {', '.join(changed) or 'nothing, but saw something else'}"
+def _violations(
+    outcome: Outcome, acknowledged: frozenset[str], spoilt: frozenset[str] = frozenset()
+) -> dict[str, str]:
+    """Invariant -> detail. spoilt: messages that were wrong before, and are not told again."""
+    found = dict(outcome.violated)
+    if "recovery_completes" in found:
+        return found
+    for token in sorted(acknowledged - outcome.visible):
+        found["acknowledged_present"] = f"{token} was acknowledged and is not there"
+    for token, detail in outcome.wrong.items():
+        if token not in spoilt:
+            found["visible_is_complete"] = detail
+    return found
+
+
+@dataclass(slots=True)
+class Examination:
+    """One store and one workload; what one model's states have shown serves the next."""
+
+    store: CommitStore
+    workload: Workload
+    limit: int = LIMIT
+    judged: set[Snapshot] = field(default_factory=set)  # disks recovered before, by other workloads
+    _recoveries: Recoveries = field(init=False)
+    _merged: Merged = field(default_factory=Merged)
+    _runs: tuple[Run, ...] = ()
+
+    def __post_init__(self) -> None:
+        submitted = {message.token: message.content for message in self.workload.messages}
+        self._recoveries = Recoveries(self.store, submitted, self.judged)
+
+    def under(self, model: Model) -> Report:
+        """Enumerate, recover, judge."""
+        started = time.thread_time()
+        self._runs = self._runs or tuple(self.workload.runs(self.store, self.workload.messages))
+        tearing = self.workload.tearing(self.store)
+        judge = Judge(self._recoveries, model, self.limit, INSIDE_FINE if tearing.fine else INSIDE)
+        merged = self._merged = self._merged.of_other_names()
+        enumerated, exhaustive = 0, True
+        for run in self._runs:
+            enumeration = Enumeration(
+                run.initial, run.operations, model, tearing=tearing, limit=self.limit, merged=merged
             )
-        left = self._left_over(disk, again)
-        if left:
-            found["nothing_left_over"] = left
-        return record, found, frozenset(wrong | (acknowledged - first.visible.keys()))
-
-    def _differs(self, token: str, octets: bytes) -> bool:
-        return self.submitted.get(token) != octets
-
-    def _difference(self, token: str, octets: bytes) -> str:
-        submitted = self.submitted.get(token)
-        if submitted is None:
-            return f"{token} is visible and was never submitted"
-        return f"{token} has {len(octets)} octets that differ from the {len(submitted)} submitted"
-
-    def _left_over(self, disk: ModelDisk, recovered: Recovered) -> str:
-        """What is there and serves nothing; "" if there is no such thing."""
-        if disk.open_handles():
-            return f"handles left open: {', '.join(disk.open_handles())}"
-        after = disk.snapshot()
-        apart = recovered.aside | recovered.notes
-        missing = apart.difference(after.paths)
-        if missing:
-            return f"said to be set aside or kept, but not there: {', '.join(sorted(missing))}"
-        kept = [number for number, path in enumerate(after.paths) if path not in apart]
-        rest = _only(after, kept)
-        key = (rest.paths, rest.contents, rest.modes)
-        if key not in self._needed:
-            self._needed[key] = self._unneeded(rest)
-        return self._needed[key]
-
-    def _unneeded(self, rest: Snapshot) -> str:
-        """A file without which the same messages are visible."""
-        everything = self.store.recover(ModelDisk(rest)).visible
-        for number, path in enumerate(rest.paths):
-            others = [other for other in range(len(rest.paths)) if other != number]
-            if self.store.recover(ModelDisk(_only(rest, others))).visible == everything:
-                return f"{path} serves nothing"
-        return ""
-
-
-def _changes(record: Sequence[Recorded]) -> list[Recorded]:
-    """What changed the disk, without what only forced it."""
-    return [operation for operation in record if operation.kind not in _CHANGES_NOTHING]
-
-
-def _only(snapshot: Snapshot, numbers: Sequence[int]) -> Snapshot:
-    """The same disk with some of its names only."""
-    return Snapshot(
-        tuple(snapshot.paths[number] for number in numbers),
-        tuple(snapshot.inodes[number] for number in numbers),
-        tuple(snapshot.contents[number] for number in numbers),
-        snapshot.directories,
-        sparse(tuple(snapshot.modes[number] for number in numbers if snapshot.modes)),
-    )
+            for state in enumeration.states():
+                judge.judge(state)
+            enumerated += enumeration.enumerated
+            exhaustive &= enumeration.exhaustive
+        renames = any(each.kind == "rename" for run in self._runs for each in run.operations)
+        return Report(
+            store=self.store.name,
+            model=str(model),
+            workload=self.workload.name,
+            enumerated=enumerated,
+            distinct=judge.distinct,
+            recovered=judge.recovered,
+            fresh=judge.fresh,
+            seconds=time.thread_time() - started,
+            exhaustive=exhaustive and judge.exhaustive,
+            violated=judge.violated,
+            counts=judge.counts,
+            renames=renames or judge.renames,
+        )
 
 
 def examine(store: CommitStore, model: Model, workload: Workload, *, limit: int = LIMIT) -> Report:
     """Enumerate, recover, judge."""
-    submitted = {message.token: message.content for message in workload.messages}
-    tearing = workload.tearing(store)
-    judge = Judge(store, submitted, model, limit, INSIDE_FINE if tearing.fine else INSIDE)
-    enumerated, exhaustive, renames = 0, True, False
-    started = time.thread_time()
-    for run in workload.runs(store, workload.messages):
-        enumeration = Enumeration(
-            run.initial,
-            run.operations,
-            model,
-            tearing=tearing,
-            limit=limit,
-        )
-        for state in enumeration.states():
-            judge.judge(state)
-        renames = renames or any(each.kind == "rename" for each in run.operations)
-        enumerated += enumeration.enumerated
-        exhaustive &= enumeration.exhaustive
-    return Report(
-        store=store.name,
-        model=str(model),
-        workload=workload.name,
-        enumerated=enumerated,
-        distinct=judge.distinct,
-        recovered=judge.recovered,
-        seconds=time.thread_time() - started,
-        exhaustive=exhaustive and judge.exhaustive,
-        violated=judge.violated,
-        counts=judge.counts,
-        renames=renames or judge.renames,
-    )
+    return Examination(store, workload, limit).under(model)
 
 
 def examine_all(
@@ -313,12 +282,16 @@ def examine_all(
     """Every workload under every model. Where nothing is renamed, how renames part is no matter: a
     report stands for both kinds.
     """
+    judged: set[Snapshot] = set()
     for workload in workloads:
         without: dict[str, Report] = {}
+        examination = Examination(store, workload, limit, judged)
         for model in models:
             report = without.get(model.name)
             if report is None:
-                report = examine(store, model, workload, limit=limit)
+                report = examination.under(model)
+            else:
+                report = replace(report, fresh=0, seconds=0.0)
             if not report.renames:
                 without[model.name] = report
             yield replace(report, model=str(model))

@@ -22,8 +22,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from specs.persistence.protocols import KINDS, Operation
 
@@ -34,8 +34,7 @@ Tree = Mapping[str, bytes]
 """Path -> octets. A path that ends in "/" is a directory with nothing in it, and has no octets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """One change to the disk, or one sync, as it happened.
 
     `inode` is the file concerned (0 for directories), `offset` where a write began (for truncate:
@@ -64,10 +63,12 @@ class Recorded:
         return f"{self.kind} {self.path or '.'}{detail}"
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """A disk at rest. `paths`, `inodes`, `contents` and `modes` are parallel; hard links share an
     inode. No modes at all: each file's is the plain one.
+
+    Canonical, so that equal disks are equal values: paths sorted, inodes numbered from 1 in the
+    order of their first names (`ModelDisk.snapshot` keeps the disk's own numbers instead).
     """
 
     paths: tuple[str, ...]
@@ -88,6 +89,19 @@ def sparse(modes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _fault(number: int, path: str) -> OSError:
     return OSError(number, os.strerror(number), path)
+
+
+@lru_cache(maxsize=4096)
+def _split(path: str) -> tuple[str, str]:
+    """The directory above, and the last component."""
+    parent, _, name = path.rpartition("/")
+    return parent, name
+
+
+@lru_cache(maxsize=1024)
+def _made_in_order(directories: frozenset[str]) -> tuple[tuple[str, str, str], ...]:
+    """(path, the one above, name) of all but the root, those above first."""
+    return tuple((path, *_split(path)) for path in sorted(directories) if path)
 
 
 Access = Literal["read", "append", "change"]
@@ -144,11 +158,9 @@ class ModelDisk:
 
     def _load(self, snapshot: Snapshot) -> None:
         directories = self._directories
-        for path in sorted(snapshot.directories):
-            if path:
-                directories[path] = {}
-                parent, _, name = path.rpartition("/")
-                directories[parent][name] = None
+        for path, parent, name in _made_in_order(snapshot.directories):
+            directories[path] = {}
+            directories[parent][name] = None
         inodes: dict[int, _Inode] = {}
         modes = snapshot.modes or (PLAIN_MODE,) * len(snapshot.paths)
         parts = zip(snapshot.paths, snapshot.inodes, snapshot.contents, modes, strict=True)
@@ -158,7 +170,7 @@ class ModelDisk:
                 inode = inodes[number] = _Inode(number, content, mode)
             else:
                 inode.links += 1
-            parent, _, name = path.rpartition("/")
+            parent, name = _split(path)
             directories[parent][name] = inode
         self._next_inode = max(inodes, default=0) + 1
 
@@ -178,6 +190,13 @@ class ModelDisk:
             sparse(tuple(inode.mode for _, inode in found)),
         )
 
+    def canonical(self) -> Snapshot:
+        """The same, with the inodes numbered by their first names."""
+        paths, inodes, contents, directories, modes = self.snapshot()
+        numbers: dict[int, int] = {}
+        links = tuple([numbers.setdefault(inode, len(numbers) + 1) for inode in inodes])
+        return Snapshot(paths, links, contents, directories, modes)
+
     def tree(self) -> dict[str, bytes]:
         """The logical state as path -> octets; an empty directory is its path and a "/"."""
         empty = {
@@ -193,7 +212,7 @@ class ModelDisk:
 
     def _entries(self, path: str) -> tuple[dict[str, _Inode | None], str]:
         """The directory that holds `path`, and the last component."""
-        parent, _, name = path.rpartition("/")
+        parent, name = _split(path)
         if not name or name in {".", ".."}:
             raise _fault(errno.EINVAL, path)
         entries = self._directories.get(parent)

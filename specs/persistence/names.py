@@ -11,6 +11,8 @@ Tricky:
 - under P2 the removal of a name *requires* the making of the new one, once the file was synced: the
   file is never without a name;
 - a name in a directory whose own name was lost is no name;
+- a rename of a directory (seen in recordings of other servers, in no plan of ours) is one unit
+  under every model: it moves the names below as they were; a sync of a directory above forces it;
 - a change of a file's mode is metadata as names are, so it is a unit too, and it may land before
   the file's octets or without them; but it belongs to the file, whose sync forces it under every
   model; the sync of a directory does so only under P1.
@@ -37,7 +39,8 @@ _SYNCS = frozenset({"sync", "sync_dir"})
 @dataclass(frozen=True, slots=True)
 class Unit:
     """`effects` are (path, inode made there or None for removed); `requires` is a unit's number;
-    `mode` is (inode, its new mode).
+    `mode` is (inode, its new mode); `within`: the directories whose sync forces it (none: those of
+    its effects).
     """
 
     operation: int
@@ -45,6 +48,7 @@ class Unit:
     requires: int | None = None
     story: str = "lost"
     mode: tuple[int, int] | None = None
+    within: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -63,6 +67,7 @@ class Names:
         made_by: dict[str, tuple[int, int | None]] = {
             path: (inode, None) for path, inode in zip(initial.paths, initial.inodes, strict=True)
         }
+        made_by |= {path: (DIRECTORY, None) for path in initial.directories if path}
         return cls(model, _made_by=made_by, _synced=set(initial.inodes))
 
     def feed(self, index: int, operation: Recorded) -> None:
@@ -91,8 +96,10 @@ class Names:
                 yield Unit(index, ((path, DIRECTORY),))
             case "link":
                 yield Unit(index, ((target, inode),))
-            case "unlink":
+            case "unlink" | "rmdir":
                 yield Unit(index, ((path, None),))
+            case "rename_dir":
+                yield self._moved(index, operation)
             case "chmod":
                 yield Unit(index, (), mode=(inode, operation.mode))
             case "rename" if self.model.rename == "atomic":
@@ -111,6 +118,18 @@ class Names:
         )
         yield Unit(index, ((path, None),), made if safe else None, OLD_LOST)
 
+    def _moved(self, index: int, operation: Recorded) -> Unit:
+        path, target = operation.path, operation.target
+        below = [
+            (name, inode)
+            for name, (inode, _) in self._made_by.items()
+            if name == path or name.startswith(f"{path}/")
+        ]
+        gone: list[tuple[str, int | None]] = [(name, None) for name, _ in below]
+        made = [(target + name[len(path) :], inode) for name, inode in below]
+        within = frozenset({_parent(path), _parent(target)})
+        return Unit(index, (*gone, *made), within=within)
+
     # ---- what a sync forces ---------------------------------------------------------------
 
     def _sync(self, operation: Recorded) -> None:
@@ -120,7 +139,7 @@ class Names:
             self.forced |= {
                 number
                 for number, unit in enumerate(self.units)
-                if any(_parent(path) == operation.path for path, _ in unit.effects)
+                if operation.path in (unit.within or {_parent(path) for path, _ in unit.effects})
             }
             return
         self.forced |= {
@@ -187,14 +206,18 @@ def surviving(
 ) -> dict[str, int]:
     """Path -> inode (or DIRECTORY) once the lost units are left out."""
     names = dict(initial)
+    directory_lost = False
     for number, unit in enumerate(units):
         if number in lost:
+            directory_lost |= any(inode == DIRECTORY for _, inode in unit.effects)
             continue
         for path, inode in unit.effects:
             if inode is None:
-                names.pop(path, None)
+                directory_lost |= names.pop(path, None) == DIRECTORY
             else:
                 names[path] = inode
+    if not directory_lost:
+        return names
     return {path: inode for path, inode in names.items() if _reachable(path, names)}
 
 

@@ -32,6 +32,9 @@ Contents = dict[bytes, tuple[Loss, ...]]
 CHANGES = frozenset({"write", "overwrite", "truncate"})
 """The operations that change a file's octets."""
 
+TRUNCATED = "its file is empty, and still there"
+"""What may become of the removal of a last name: the octets went before the name did."""
+
 MAXIMUM_SLICES = 5
 _NOISE = random.Random(8_003).randbytes(1 << 16)  # noqa: S311  (fixed on purpose)
 

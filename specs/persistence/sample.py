@@ -16,39 +16,107 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 
 from specs.persistence.model_disk import PLAIN_MODE, Recorded, Snapshot, sparse
 from specs.persistence.models import Model
 from specs.persistence.names import DIRECTORY, Names, surviving, surviving_modes
-from specs.persistence.octets import CHANGES, COARSE, apply, place
+from specs.persistence.octets import CHANGES, COARSE, TRUNCATED, Loss, apply, place
+from specs.persistence.states import CrashState
 
 Choose = Callable[[int], int]
+Tell = Callable[[int, str], None]
+"""Is told what became of which operation, if it did not survive whole."""
 
 
 def power_cut(
     initial: Snapshot, operations: Sequence[Recorded], model: Model, choose: Choose
 ) -> Snapshot:
     """The disk after a crash that came when these operations were done."""
+    return cut_short(initial, operations, model, choose).snapshot
+
+
+def single_losses(
+    initial: Snapshot, operations: Sequence[Recorded], model: Model
+) -> Iterator[CrashState]:
+    """The state in which nothing is lost, then each in which one operation is (or, where the model
+    keeps operations in their order, all from one on), in each way that there is to lose it.
+    """
+    yield cut_short(initial, operations, model, lambda _: 0)
+    # What a choice is about depends on those before it, of which none loses anything here.
+    for number, ways in enumerate(_asked(initial, operations, model)):
+        for way in range(1, ways):
+            state = cut_short(initial, operations, model, _only_at(number, way))
+            yield state
+            if model.truncates_before_unlink and any(operations[n].last for n, _ in state.losses):
+                yield cut_short(initial, operations, model, _only_at(number, way), emptied=True)
+
+
+def _only_at(number: int, way: int) -> Choose:
+    """Nothing is lost but at one choice."""
+    turns = count()
+    return lambda _: way if next(turns) == number else 0
+
+
+def _asked(initial: Snapshot, operations: Sequence[Recorded], model: Model) -> list[int]:
+    """How many ways each choice has, if nothing is lost."""
+    asked: list[int] = []
+
+    def choose(most: int) -> int:
+        asked.append(most)
+        return 0
+
+    cut_short(initial, operations, model, choose)
+    return asked
+
+
+def cut_short(
+    initial: Snapshot,
+    operations: Sequence[Recorded],
+    model: Model,
+    choose: Choose,
+    *,
+    emptied: bool = False,
+) -> CrashState:
+    """The same, with what was lost.  emptied: each file whose last name was removed, and is there
+    all the same, is empty if the model allows it; it is not chosen then.
+    """
     names = Names.after(initial, model)
     for index, operation in enumerate(operations):
         names.feed(index, operation)
     lost = _lost_units(names, model, choose)
+    losses: list[Loss] = [(names.units[each].operation, names.units[each].story) for each in lost]
     kept = _kept_names(initial, names, lost)
     modes = _kept_modes(initial, operations, names, lost)
     paths = tuple(sorted(path for path, inode in kept.items() if inode != DIRECTORY))
     held = {
-        inode: _octets(initial, operations, inode, model, choose)
+        inode: _octets(
+            initial,
+            operations,
+            inode,
+            model,
+            choose,
+            lambda index, what: losses.append((index, what)),
+            emptied=emptied,
+        )
         for inode in dict.fromkeys(kept[path] for path in paths)
     }
     numbers = {inode: number for number, inode in enumerate(held, 1)}
-    return Snapshot(
+    snapshot = Snapshot(
         paths,
         tuple(numbers[kept[path]] for path in paths),
         tuple(held[kept[path]] for path in paths),
         frozenset({"", *(path for path, inode in kept.items() if inode == DIRECTORY)}),
         sparse(tuple(modes[kept[path]] for path in paths)),
     )
+    promised: frozenset[str] = frozenset()
+    for each in operations:
+        if each.kind == "reply":
+            promised |= {each.path}
+        elif each.kind == "release":
+            promised -= {each.path}
+    return CrashState(snapshot, promised, len(operations), operations, tuple(losses))
 
 
 # -- names ----------------------------------------------------------------------------------------
@@ -85,31 +153,45 @@ def _kept_modes(
 
 
 def _octets(
-    initial: Snapshot, operations: Sequence[Recorded], inode: int, model: Model, choose: Choose
+    initial: Snapshot,
+    operations: Sequence[Recorded],
+    inode: int,
+    model: Model,
+    choose: Choose,
+    tell: Tell,
+    *,
+    emptied: bool,
 ) -> bytes:
     """What is left of one file."""
     content = dict(zip(initial.inodes, initial.contents, strict=True)).get(inode, b"")
-    if model.truncates_before_unlink and _lost_its_last_name(operations, inode) and choose(2):
+    gone = _lost_its_last_name(operations, inode)
+    if model.truncates_before_unlink and gone is not None and (choose(2) or emptied):
+        tell(gone, TRUNCATED)
         return b""
     for index, change in enumerate(operations):
         if change.inode != inode or change.kind not in CHANGES:
             continue
+        story = ""
         if _is_forced(operations, index, model):
             content = apply(content, change)
         elif change.kind == "truncate":
-            content = content if choose(2) else apply(content, change)
+            fates: list[tuple[str, bytes]] = [("", apply(content, change)), ("lost", content)]
+            story, content = fates[choose(2)]
         elif change.kind == "overwrite":
-            content = _torn_in_place(content, change, choose)
+            story, content = _torn_in_place(content, change, choose)
         else:
-            content = _torn(content, change, choose)
+            story, content = _torn(content, change, choose)
+        if story:
+            tell(index, story)
     return content
 
 
-def _lost_its_last_name(operations: Sequence[Recorded], inode: int) -> bool:
-    return any(
-        each.last and inode == (each.displaced if each.kind == "rename" else each.inode)
-        for each in operations
-    )
+def _lost_its_last_name(operations: Sequence[Recorded], inode: int) -> int | None:
+    """The first operation that removed its last name."""
+    for index, each in enumerate(operations):
+        if each.last and inode == (each.displaced if each.kind == "rename" else each.inode):
+            return index
+    return None
 
 
 def _is_forced(operations: Sequence[Recorded], index: int, model: Model) -> bool:
@@ -125,28 +207,36 @@ def _is_forced(operations: Sequence[Recorded], index: int, model: Model) -> bool
     )
 
 
-def _torn(content: bytes, write: Recorded, choose: Choose) -> bytes:
+def _torn(content: bytes, write: Recorded, choose: Choose) -> tuple[str, bytes]:
     """The fate of one write: whole, lost, or up to three kinds of octets in its two halves."""
     half, size = len(write.data) // 2, len(write.data)
     first, second = write.data[:half], write.data[half:]
     garbage = COARSE.garbage(write.offset, size)
-    fates: tuple[bytes | None, ...] = (
-        write.data,
-        None,
-        first,
-        bytes(size),
-        garbage,
-        first + bytes(size - half),
-        first + garbage[half:],
-        bytes(half) + second,
-        bytes(half),
+    fates: tuple[tuple[str, bytes | None], ...] = (
+        ("", write.data),
+        ("lost", None),
+        ("only its first half", first),
+        ("zeros", bytes(size)),
+        ("garbage", garbage),
+        ("zeros in its second half", first + bytes(size - half)),
+        ("garbage in its second half", first + garbage[half:]),
+        ("zeros in its first half", bytes(half) + second),
+        ("only zeros in its first half", bytes(half)),
     )
-    fate = fates[choose(len(fates))]
-    return content if fate is None else place(content, write.offset, fate)
+    story, fate = fates[choose(len(fates))]
+    return story, content if fate is None else place(content, write.offset, fate)
 
 
-def _torn_in_place(content: bytes, change: Recorded, choose: Choose) -> bytes:
+def _torn_in_place(content: bytes, change: Recorded, choose: Choose) -> tuple[str, bytes]:
     """The fate of one overwrite: new, old, or one of its halves new."""
-    half = len(change.data) // 2
-    start, end = ((0, len(change.data)), (0, 0), (0, half), (half, len(change.data)))[choose(4)]
-    return place(content, change.offset + start, change.data[start:end]) if start < end else content
+    half, size = len(change.data) // 2, len(change.data)
+    fates = (
+        ("", 0, size),
+        ("lost", 0, 0),
+        ("only its first half", 0, half),
+        ("only its second half", half, size),
+    )
+    story, start, end = fates[choose(4)]
+    if start == end:
+        return story, content
+    return story, place(content, change.offset + start, change.data[start:end])

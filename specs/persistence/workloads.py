@@ -7,6 +7,7 @@
 - concurrent: two messages, each committed by a plan of its own, their operations interleaved: in
   turn, one inside the other at each point, and one behind the other by each distance.
 - group: three messages in one group commit.
+- overlapping: two concurrent messages, each in three writes or more.
 
 Some stores say that some of these tell nothing new of them (`apt`).
 """
@@ -97,6 +98,11 @@ REMAINS = Workload(
 CONCURRENT = Workload(
     name="two concurrent messages",
     messages=(message("m1", 1), message("m2", 1)),
+    runs=interleaved,
+)
+OVERLAPPING = Workload(
+    name="two concurrent messages, each in three writes",
+    messages=(message("m1", 2), message("m2", 2)),
     runs=interleaved,
 )
 GROUP = Workload(

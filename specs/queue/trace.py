@@ -43,7 +43,8 @@ What is refused, beside an order that makes no sense:
   own recipients: such reports could go on for ever.
 
 Whoever has ended with status 0 had finished, and excuses nothing. A qmgr that died may have done
-one thing that it could not say any more: this is excused.
+one thing that it could not say any more: this is excused. A delivery, and the marks of all
+recipients with that mailbox, are one thing.
 """
 
 from __future__ import annotations
@@ -204,12 +205,15 @@ def _may_go(state: Message, action: str) -> bool:
     if action != "qmgr.freed":
         return True
     settled = [_is_settled(state, after) for _, after in state.tries]
-    every = state.expected is None or len(settled) == state.expected
+    missing = 0 if state.expected is None else state.expected - len(settled)
+    every = missing == 0 or (missing > 0 and _is_settled(state, Try()))  # of whom nothing was said
     return bool(settled) and all(settled) and every
 
 
 def _is_settled(state: Message, after: Try) -> bool:
-    """A dead qmgr may have written one outcome that it could not say any more."""
+    """A dead qmgr may have written what it could not say any more: one outcome, and with it that of
+    all who have the same mailbox.
+    """
     if after.phase in SETTLED:
         return True
     match after.phase:

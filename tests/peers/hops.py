@@ -26,7 +26,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.peers.overlay import Overlay
+from faultinject.overlay import Overlay
 from tests.provision import tool
 
 A, POSTFIX, B, EXIM, DEAD, DNS = (f"10.77.0.{number}" for number in (1, 2, 3, 4, 9, 53))

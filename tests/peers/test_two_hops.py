@@ -19,7 +19,7 @@ from peers.bounces import bounces
 from peers.hops import Internet, Refmta, internet, wait_for
 from system.corpus import SOURCES
 
-from tests.peers.overlay import scratch
+from faultinject.overlay import scratch
 
 pytestmark = [
     pytest.mark.needs("overlay", "postfix", "dnsmasq", "exim-package", "spamassassin-samples"),

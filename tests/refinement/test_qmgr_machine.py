@@ -16,17 +16,21 @@ All of it holds over every store: what a message has been through must be the sa
 lies on the disk (`stores.queue`).
 """
 
+import errno
+import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from refinement.ledger import ADDRESSES, HOSTS, LIST, PLACES, WEATHER
-from refinement.machines import breaks, made, walk
+from refinement.machines import Broken, breaks, made, walk
 from refinement.story import Event, broken_in, tell
 
 from refmta.processes.channels import socket_channels
 from refmta.roles import qmgr
+from refmta.stores.disk import PosixDisk
 from refmta.stores.queue import STORES, open_queue
 from specs.kernel.mutant import hits, mutate
 
@@ -294,6 +298,77 @@ def test_a_chunk_that_is_freed_at_the_first_failure_is_caught(store):
     ]
     assert broken_in(qmgr, failed, **kept_in(store)) == ""
     assert broken_in(role, failed, **kept_in(store)) == "nothing_lost"
+    assert hits(changed)
+
+
+class Stubborn(PosixDisk):
+    """The next calls that unlink, or append, fail."""
+
+    unlinks = appends = 0
+
+    def unlink(self, path: str) -> None:
+        if Stubborn.unlinks:
+            Stubborn.unlinks -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        super().unlink(path)
+
+    def open_append(self, path: str) -> int:
+        if Stubborn.appends:
+            Stubborn.appends -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return super().open_append(path)
+
+
+#: It is delivered, and can't be unlinked; then it can.
+STUCK: list[Event] = [("mail", ("ada@example.org",), {}), ("wait", (10,), {})]
+FREED: dict[str, list[Event]] = {
+    "in time": [*STUCK, ("wait", (DAY_S / 4,), {})],
+    "when the operator says so": [*STUCK, ("retry", (), {}), ("wait", (10,), {})],
+    "by the next life": [*STUCK, ("kill", (), {}), ("wait", (10,), {})],
+}
+
+
+@pytest.fixture
+def deliveries(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """How often it is delivered. appends: how often the disk takes no mark, either."""
+
+    def count(role: Any, how: str, *, appends: int) -> int:
+        monkeypatch.setattr(role, "PosixDisk", Stubborn)
+        Stubborn.unlinks, Stubborn.appends = 1, appends
+        delivered = tell(role, FREED[how], **CONFIG).delivered
+        assert (Stubborn.unlinks, Stubborn.appends) == (0, 0)
+        return sum(delivered.values())
+
+    return count
+
+
+@pytest.mark.parametrize("how", ["in time", "when the operator says so"])
+def test_what_can_not_be_unlinked_is_freed_later_and_not_delivered_again(
+    how: str, deliveries: Callable[..., int]
+):
+    role, changed = role_with(
+        QUEUE,
+        "if queue_id in self.unfreed:",
+        "if queue_id in self.unfreed and not __mutant_ran__():",
+    )
+    assert deliveries(qmgr, how, appends=0) == deliveries(qmgr, how, appends=1) == 1
+    with pytest.raises(Broken, match="duplicates_only_in_windows"):
+        deliveries(role, how, appends=1)
+    assert hits(changed)
+
+
+def test_what_can_not_be_unlinked_is_marked_and_so_freed_by_the_next_life(
+    deliveries: Callable[..., int],
+):
+    how = "by the next life"
+    role, changed = role_with(
+        QUEUE,
+        "if not self._free(queue_id) and effect.marks:",
+        "if not self._free(queue_id) and not __mutant_ran__():",
+    )
+    assert deliveries(qmgr, how, appends=0) == 1
+    assert deliveries(qmgr, how, appends=1) == 2  # nobody remembers what the disk never took
+    assert deliveries(role, how, appends=0) == 2
     assert hits(changed)
 
 

@@ -47,6 +47,13 @@ def generations(target: Refmta) -> int:
     return target.log.read_bytes().count(b'"event":"serving"')
 
 
+def next_serves(target: Refmta, client: smtplib.SMTP) -> bool:
+    """Whether the next generation is there; until then the client's session is kept from idling."""
+    with contextlib.suppress(smtplib.SMTPServerDisconnected):
+        client.noop()
+    return generations(target) == 2
+
+
 def speak_to_two_generations(target: Refmta, directory) -> bool:
     """Whether the first one still takes mail, in a client's session, when the next one is there."""
     directory.mkdir()
@@ -67,7 +74,7 @@ def speak_to_two_generations(target: Refmta, directory) -> bool:
             wait_for(lambda: not target.waiting(), "it is delivered")
             (supervisor,) = (each for each in target.processes() if each.role == "supervisor")
             os.kill(supervisor.pid, signal.SIGKILL)
-            wait_for(lambda: generations(target) == 2, "the next generation serves")
+            wait_for(lambda: next_serves(target, client), "the next generation serves")
             try:
                 client.sendmail("", [f"ada@{domain}"], LETTER)
             except smtplib.SMTPServerDisconnected:

@@ -41,6 +41,11 @@ class Cleaning:
             self.asked[reference] = queue_id, verb
             self._say(reference)
 
+    def again(self) -> None:
+        """The operator wants it now."""
+        for reference in self.asked:
+            self._say(reference)
+
     def _say(self, reference: int) -> None:
         if self.clean is not None and reference in self.asked:
             queue_id, verb = self.asked[reference]

@@ -75,6 +75,7 @@ class Operator:
             queue.forced.add(queue_id)
             queue.schedule(queue_id, 0.0)
         queue.reports.troubled.clear()
+        queue.cleaning.again()
         self.relays.forgive()
         for active in [each for each in queue.active.values() if each.reports]:
             self._retry(active)

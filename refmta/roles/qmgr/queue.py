@@ -73,6 +73,8 @@ class Queue:
     due: list[tuple[float, str]] = field(default_factory=list)
     alarms: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     carriers: dict[str, Carrier] = field(default_factory=dict)
+    #: Done, but the disk did not let go of them: when their time comes, they are freed, not loaded.
+    unfreed: set[str] = field(default_factory=set)
     #: To be tried at the next loading, whatever their schedule says.
     forced: set[str] = field(default_factory=set)
     rescheduled: trio.Event = field(default_factory=trio.Event)
@@ -171,6 +173,10 @@ class Queue:
     def load(self, queue_id: str, *, resting: bool = False) -> None:
         """Bring a message into memory, and let it go on (unless it is only looked at)."""
         if queue_id in self.active:  # the operator was faster than its carrier's turn
+            return
+        if queue_id in self.unfreed:
+            if self._free(queue_id):
+                self.trace("qmgr.freed", queue_id=queue_id)
             return
         try:
             loaded = self.store.load(queue_id)
@@ -284,7 +290,7 @@ class Queue:
 
     def trace_freed(self, active: Active) -> None:
         """After the events that led to it."""
-        if active.state.gone:
+        if active.state.gone and active.queue_id not in self.unfreed:
             self.trace("qmgr.freed", queue_id=active.queue_id)
 
     def expired(self, active: Active) -> bool:
@@ -386,14 +392,28 @@ class Queue:
                     active.end = self.store.append_marks(queue_id, active.end, effect.marks)
                 case delivery.Free():
                     self._forget(active)
-                    self.store.free(queue_id)
-                    self.journal.info("removed", queue_id=queue_id)
+                    if not self._free(queue_id) and effect.marks:
+                        self.store.append_marks(queue_id, active.end, effect.marks)
                 case delivery.Undeliverable() | delivery.Retry():
                     pass  # `rest` reads it from the state: it has the report made, or waits
 
+    def _free(self, queue_id: str) -> bool:
+        """Whether it is gone.  If the disk fails, it is freed later, and not delivered again."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                self.store.free(queue_id)
+        except OSError as error:
+            self.unfreed.add(queue_id)
+            self._trouble(queue_id, error, "queue not written")
+            return False
+        self.unfreed.discard(queue_id)
+        self.known.pop(queue_id, None)
+        self.journal.info("removed", queue_id=queue_id)
+        return True
+
     @contextlib.contextmanager
     def _written(self, queue_id: str) -> Iterator[None]:
-        """A lost mark or unlink costs a second delivery, never a message."""
+        """A lost mark costs a second delivery, never a message."""
         try:
             yield
         except OSError as error:
@@ -509,9 +529,7 @@ class Queue:
         except OSError as error:
             self._trouble(queue_id, error)
 
-    def _trouble(self, queue_id: str, error: OSError) -> None:
-        self.journal.error(
-            "queue not readable", queue_id=queue_id, reason=os.strerror(error.errno or 0)
-        )
+    def _trouble(self, queue_id: str, error: OSError, what: str = "queue not readable") -> None:
+        self.journal.error(what, queue_id=queue_id, reason=os.strerror(error.errno or 0))
         self.intake.tried(queue_id)
         self.schedule(queue_id, self.wall() + TROUBLE_S)

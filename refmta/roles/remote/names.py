@@ -73,16 +73,21 @@ class Names:
     nameservers: Sequence[str] = ()
     patience_s: float = 10.0
     _resolver: dns.asyncresolver.Resolver = field(init=False)
+    _without_edns: dns.asyncresolver.Resolver = field(init=False)
 
     def __post_init__(self) -> None:
+        self._resolver, self._without_edns = self._made(), self._made()
+        self._resolver.use_edns(0, 0, UDP_OCTETS)
+        self._without_edns.use_edns(False)
+
+    def _made(self) -> dns.asyncresolver.Resolver:
         resolver = dns.asyncresolver.Resolver(configure=not (self.nameservers or _machine))
         if self.nameservers or _machine:
             given = [_nameserver(each) for each in self.nameservers]
             resolver.nameservers = given or list(_machine)
         resolver.lifetime = self.patience_s
         resolver.timeout = self.patience_s / 4  # of one try at one server
-        resolver.use_edns(0, 0, UDP_OCTETS)
-        self._resolver = resolver
+        return resolver
 
     async def exchangers(self, domain: str) -> mx.MxAnswer:
         """The MX records of a domain."""
@@ -116,9 +121,12 @@ class Names:
             question = dns.name.from_text(name, origin=dns.name.root)
             # dnspython measures its lifetime by the wall clock, which may jump.
             with trio.fail_after(self.patience_s):
-                answer = await self._resolver.resolve(
-                    question, kind, search=False, backend=_backend
-                )
+                try:
+                    answer = await self._put(question, kind, self._resolver)
+                except dns.resolver.NoNameservers as error:
+                    if not _refuses_edns(error):
+                        raise
+                    answer = await self._put(question, kind, self._without_edns)
             return list(answer)
         except dns.resolver.NXDOMAIN:
             return mx.Absent.NO_DOMAIN
@@ -130,6 +138,19 @@ class Names:
             return mx.Trouble("the name servers failed")
         except (dns.exception.DNSException, OSError, ValueError, EOFError):
             return mx.Trouble("no usable answer")
+
+    @staticmethod
+    async def _put(
+        question: dns.name.Name,
+        kind: dns.rdatatype.RdataType,
+        resolver: dns.asyncresolver.Resolver,
+    ) -> dns.resolver.Answer:
+        return await resolver.resolve(question, kind, search=False, backend=_backend)
+
+
+def _refuses_edns(error: dns.resolver.NoNameservers) -> bool:
+    """RFC 6891 section 7: who doesn't know EDNS says FORMERR, and is to be asked without."""
+    return any(said[3] == "FORMERR" for said in error.kwargs["errors"])
 
 
 def _nameserver(text: str) -> dns.nameserver.Do53Nameserver:

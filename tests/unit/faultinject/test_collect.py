@@ -31,6 +31,14 @@ def accepted(behaviour="honest", *, replied=True, content=LETTER):
     )  # fmt: skip
 
 
+def test_what_a_deaf_host_takes_came_when_its_client_was_there() -> None:
+    """Its kernel kept it; meanwhile the client has gone, and delivered the letter elsewhere."""
+    for behaviour, came_s, slack_s in (("deaf-for-a-while-at-data", 5.0, 60.0), ("honest", 65, 0)):
+        books = Books()
+        book_accepted(books, accepted(behaviour), 65.0, 5.0)
+        assert {(each.when_s, each.slack_s) for each in books.found} == {(came_s, slack_s)}
+
+
 def test_mailboxes_are_read_file_by_file(tmp_path):
     (tmp_path / "a").mkdir()
     contents = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from faultinject.books import Answer, Books, Found, Kill, Sending, Window
+from faultinject.books import Answer, Books, Found, Kill, Reported, Sending, Window
 from faultinject.controls import TAMPERINGS, controls
 from faultinject.ledger import (
     FINDINGS,
@@ -87,6 +87,22 @@ def test_times_in_whole_seconds_may_be_a_second_later(whens, kill_s, unexplained
 def test_a_silent_next_hop_excuses_itself():
     account = judge(books(100, 105, answered=False, place="next hop"), AT)
     assert account.duplicates[HOP_SILENT] == 1 and not account.findings
+
+
+@pytest.mark.parametrize(
+    ("found_s", "kill_s", "unexplained"),
+    [(100, 101, 0), (100, 90, 1), (120, 111, 0), (120, 121, 1), (120, 100, 1)],
+)
+def test_delivered_and_reported_needs_a_death_behind_the_first_of_both(
+    found_s, kill_s, unexplained
+):
+    seen = books(found_s, kills=[("agent", kill_s)])
+    report = Reported(
+        copy=Copy("x-1", 1), recipient="r@x", to="s@x", message_id="m", when_s=110, made_s=110
+    )
+    seen.reported.append(report)
+    account = judge(seen, AT | {"report": AT["mailbox"]})
+    assert account.found("report_unfounded") == unexplained == len(account.findings)
 
 
 def test_a_place_without_a_window_excuses_nothing():

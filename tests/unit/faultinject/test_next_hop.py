@@ -128,6 +128,7 @@ ENDS = {
     "honest": "250", "5yz-at-final": "554", "4yz-at-final": "451", "close-at-final": "",
     "reset-at-final": "", "half-a-reply-at-final": "", "code-259-at-final": "259",
     "taken-and-4yz": "451", "octet-by-octet": "250", "no-text-everywhere": "250",
+    "slow-at-final": "250",
     "multi-line-everywhere": "250", "extra-250-at-final": "250",
 }  # fmt: skip
 
@@ -162,7 +163,9 @@ async def test_mixed_is_chosen_by_the_seed_and_half_honest() -> None:
 def test_the_table_is_whole() -> None:
     """Every stage has its refusals, silence and closes; only rows that answer allow a delivery."""
     for stage in STAGES[:7]:
-        for kind in ("4yz", "5yz", "421", "silence", "close", "reset", "half-a-reply"):
+        for kind in (
+            "4yz", "5yz", "421", "silence", "close", "reset", "half-open", "slow", "half-a-reply",
+        ):  # fmt: skip
             assert f"{kind}-at-{stage}" in BEHAVIOURS
     for name, row in BEHAVIOURS.items():
         assert row.allows <= {"delivered", "deferred", "failed"} and row.allows, name

@@ -89,7 +89,7 @@ def test_there_are_no_other_architectures():
 
 
 def test_what_it_is_depends_on_what_it_can():
-    assert refmta().capabilities == {"remote", "reports", "trace"}
+    assert refmta().capabilities == {"remote", "reports", "trace", "wary"}
     assert {"remote", "bounce"} <= set(refmta().roles)
     assert Refmta(relays=False, traces=False).capabilities == frozenset()
     assert "remote" not in Refmta(relays=False).roles

@@ -1,7 +1,10 @@
-"""A mail server of sixty lines, to be stormed: `toy.py PORT DIRECTORY HOW`.
+"""A mail server of sixty lines, to be stormed: `toy.py HOST:PORT DIRECTORY HOW [followed]`.
 
 HOW: "sound" makes a letter durable, then says 250. "forgetful" says 250 and delivers a moment
 later, from memory. "garbling" delivers another octet now and then. "doubling" delivers twice.
+"synced" is as "sound", and survives a loss of power, too: it syncs files and directories first.
+"followed" behind that: it listens, but serves nobody before it is traced.
+"mortal" is as "sound", and dies when a client says QUIT.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import os
 import socketserver
 import sys
 import threading
+import time
 from pathlib import Path
 
 DIRECTORY, HOW = Path(sys.argv[2]), sys.argv[3]
@@ -28,7 +32,19 @@ def deliver(recipients: list[str], octets: bytes) -> None:
             new = DIRECTORY / recipient.partition("@")[0] / "new"
             new.mkdir(parents=True, exist_ok=True)
             (new.parent / name).write_bytes(octets)
+            if HOW == "synced":
+                sync(new.parent / name)
             (new.parent / name).rename(new / name)
+            if HOW == "synced":
+                for directory in (new, new.parent, DIRECTORY):
+                    sync(directory)
+
+
+def sync(path: Path) -> None:
+    """A file, or a directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def take(recipients: list[str], content: bytes) -> None:
@@ -63,6 +79,8 @@ class Session(socketserver.StreamRequestHandler):
                 take(recipients, content)
                 recipients = []
             self.wfile.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 fine\r\n")
+            if HOW == "mortal" and verb == b"QUIT":
+                os._exit(1)
 
     def content(self) -> bytes | None:
         """Up to the lone dot; None if the client goes before."""
@@ -80,7 +98,11 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 if __name__ == "__main__":
-    if HOW not in ("sound", "forgetful", "garbling", "doubling"):
+    if HOW not in ("sound", "forgetful", "garbling", "doubling", "synced", "mortal"):
         sys.exit(f"the toy can't be {HOW}")
-    with Server(("127.0.0.1", int(sys.argv[1])), Session) as server:
+    host, _, port = sys.argv[1].partition(":")
+    with Server((host, int(port)), Session) as server:
+        status = Path("/proc/self/status")
+        while "followed" in sys.argv and "\nTracerPid:\t0\n" in status.read_text():
+            time.sleep(0.005)
         server.serve_forever()

@@ -9,15 +9,18 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
+from faultinject import networks
 from faultinject.books import Window
 from faultinject.processes import Process, look
 from faultinject.target import TargetError
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
+#: Below those that the kernel gives to clients; each toy of a network has an address of its own.
+PORT = 12525
 
 
 class Toy:
-    """`how`: see toy.py."""
+    """`how`: see toy.py.  followed: it serves nobody whom no tracer could see."""
 
     name = "toy"
     capabilities = frozenset()
@@ -25,12 +28,15 @@ class Toy:
     roles = ("toy",)
     complaints: tuple[str, ...] = ()
     windows: ClassVar[dict[str, Window]] = {}
+    places: ClassVar[dict[str, Path]] = {}
 
-    def __init__(self, how: str) -> None:
+    def __init__(self, how: str, *, followed: bool = False) -> None:
         self.how = how
+        self.followed = followed
         self.address = ("127.0.0.1", 0)
         self.spool = Path()
         self.running: subprocess.Popen[bytes] | None = None
+        self._reserved: networks.Reserved | None = None
 
     def unavailable(self) -> str | None:
         return None
@@ -40,13 +46,24 @@ class Toy:
 
     def configure(self, site) -> None:
         self.site, self.spool = site, site.directory
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.address = free.getsockname()
+        self._let_go()
+        self._reserved = networks.reserve_address(PORT)
+        self.address = (self._reserved.host, PORT)
+
+    def _let_go(self) -> None:
+        if self._reserved is not None:
+            self._reserved.free()
 
     def start(self) -> None:
         program = str(Path(__file__).with_name("toy.py"))
-        arguments = [str(self.address[1]), str(self.spool), self.how]
-        self.running = subprocess.Popen([sys.executable, "-I", "-S", program, *arguments])
+        arguments = [f"{self.address[0]}:{self.address[1]}", str(self.spool), self.how]
+        arguments += ["followed"] if self.followed else []
+        try:
+            self.running = subprocess.Popen(
+                [sys.executable, "-I", "-S", program, *arguments], cwd=self.spool
+            )
+        except OSError as problem:
+            raise TargetError(f"the toy does not start: {problem}") from problem
         deadline = time.monotonic() + PATIENCE_S
         while self.alive() and time.monotonic() < deadline:
             try:
@@ -75,7 +92,7 @@ class Toy:
 
     def stop(self) -> tuple[str, ...]:
         if self.how != "forgetful":  # which forgets what it has in memory in any case
-            self.dispose()
+            self._end()
         return ()
 
     def mailboxes(self) -> dict[str, Path]:
@@ -94,6 +111,10 @@ class Toy:
         return ""
 
     def dispose(self) -> None:
+        self._end()
+        self._let_go()
+
+    def _end(self) -> None:
         if self.running is not None:
             self.running.kill()
             self.running.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextlib
 import os
+import resource
 import signal
 import socket
 import struct
@@ -39,6 +40,10 @@ def start(rest: bytes, descriptors: list[int]) -> int:
         if descriptors:
             os.read(descriptors[0], 1)
         os._exit(rest[0])
+    if rest == b"full":  # no descriptor is left to watch it by
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors[0], limits[1]))
+        os.write(descriptors[1], f"{pid}".encode())
     return pid
 
 
@@ -108,6 +113,18 @@ def test_a_child_is_reported_when_it_starts_and_when_it_ends(requester):
 def test_what_cannot_be_started_is_reported_with_the_reason(requester, rest, text):
     assert requester.start(1, rest) == ("E", 1, 0, text)
     assert requester.start(1, b"\0")[0] == "P"  # the token is free
+
+
+def test_a_child_that_nobody_could_end_has_ended(requester, pipe):
+    told, tell = os.pipe()
+    kind, token, _, text = requester.start(1, b"full", pipe[0], tell)
+    assert (kind, token) == ("E", 1) and "[Errno 24]" in text
+    pid = int(os.read(told, 16))
+    os.close(told)
+    os.close(tell)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert requester.start(1, b"refuse") == ("E", 1, 0, "not today")
 
 
 def test_a_token_in_use_is_refused_and_its_child_lives_on(requester, pipe):

@@ -91,16 +91,17 @@ DELIVERED_0, DEFERRED_0, FAILED_0 = (
 
 STORIES: dict[str, tuple[str, tuple[Event, ...], list[delivery.Effect], str]] = {
     "one recipient needs no mark": (
-        "a", (aim(0, P), GO, DELIVERED_0), [Free()], "delivered"),
+        "a", (aim(0, P), GO, DELIVERED_0), [Free((mark("delivered", 0, 0, P),))], "delivered"),
     "the last of two needs no mark": (
         "a b",
         (aim(0, P), aim(1, Q), Dispatched((0, 1)), outcome(1, "delivered"), DELIVERED_0),
-        [AppendMark((mark("delivered", 1, 0, Q),)), Free()],
+        [AppendMark((mark("delivered", 1, 0, Q),)), Free((mark("delivered", 0, 0, P),))],
         "delivered delivered"),
     "deferred, due, delivered": (
         "a",
         (aim(0, P), GO, DEFERRED_0, Due((0,)), aim(0, Q), GO, DELIVERED_0),
-        [AppendMark((mark("deferred", 0, 1),)), Retry(0, 1), Free()],
+        [AppendMark((mark("deferred", 0, 1),)), Retry(0, 1),
+         Free((mark("delivered", 0, 1, Q),))],
         "delivered"),
     "deferred twice": (
         "a",
@@ -116,7 +117,8 @@ STORIES: dict[str, tuple[str, tuple[Event, ...], list[delivery.Effect], str]] = 
         "failed delivered"),
     "the operator retries what failed": (
         "a", (FAILED_0, Due((0,)), Retried((0,)), aim(0, P), GO, DELIVERED_0),
-        [AppendMark((mark("failed", 0, 1),)), Undeliverable((0,)), Free()],
+        [AppendMark((mark("failed", 0, 1),)), Undeliverable((0,)),
+         Free((mark("delivered", 0, 1, P),))],
         "delivered"),
     "given up when its lifetime is over": (
         "a", (DEFERRED_0, FAILED_0),
@@ -126,9 +128,11 @@ STORIES: dict[str, tuple[str, tuple[Event, ...], list[delivery.Effect], str]] = 
     "resolve refuses": (
         "a", (FAILED_0,), [AppendMark((mark("failed", 0, 1),)), Undeliverable((0,))], "failed"),
     "a lost agent": (
-        "a", (aim(0, P), GO, AgentLost((0,)), GO, DELIVERED_0), [Free()], "delivered"),
+        "a", (aim(0, P), GO, AgentLost((0,)), GO, DELIVERED_0),
+        [Free((mark("delivered", 0, 0, P),))], "delivered"),
     "a lost agent's answer that was on its way": (
-        "a", (aim(0, P), GO, AgentLost((0,)), DELIVERED_0), [Free()], "delivered"),
+        "a", (aim(0, P), GO, AgentLost((0,)), DELIVERED_0),
+        [Free((mark("delivered", 0, 0, P),))], "delivered"),
     "an alias with one target": (
         "list b", (aim(0, P), GO, DELIVERED_0),
         [AppendMark((mark("delivered", 0, 0, P),))], "delivered pending"),
@@ -136,11 +140,12 @@ STORIES: dict[str, tuple[str, tuple[Event, ...], list[delivery.Effect], str]] = 
         "list",
         (aim(0, P, Q), Dispatched((1, 2)), outcome(2, "delivered"), outcome(1, "delivered")),
         [AppendMark((Mark("expanded", 0, 0, 0, targets=("p@example.org", "q@example.org")),)),
-         AppendMark((mark("delivered", 2, 0, Q),)), Free()],
+         AppendMark((mark("delivered", 2, 0, Q),)), Free((mark("delivered", 1, 0, P),))],
         "expanded delivered delivered"),
     "two recipients, one mailbox": (
         "a b",
-        (aim(0, P), aim(1, P), GO, DELIVERED_0), [Free()], "delivered delivered"),
+        (aim(0, P), aim(1, P), GO, DELIVERED_0),
+        [Free((mark("delivered", 0, 0, P), mark("delivered", 1, 0, P)))], "delivered delivered"),
     "twins share one append": (
         "a b c",
         (aim(0, P), aim(1, P), GO, DELIVERED_0),
@@ -169,7 +174,7 @@ STORIES: dict[str, tuple[str, tuple[Event, ...], list[delivery.Effect], str]] = 
         [AppendMark((mark("delivered", 0, 0, P),)),
          AppendMark((Mark("expanded", 1, 0, 0, targets=("p@example.org", "q@example.org")),)),
          AppendMark((Mark("delivered", 2, 0, 0, targets=("system", "p", "Maildir")),)),
-         Free()],
+         Free((mark("delivered", 3, 0, Q),))],
         "delivered expanded delivered delivered"),
     "an alias all of whose mailboxes are served": (
         "a b list",
@@ -179,7 +184,7 @@ STORIES: dict[str, tuple[str, tuple[Event, ...], list[delivery.Effect], str]] = 
          AppendMark((mark("delivered", 1, 0, Q),)),
          AppendMark((Mark("expanded", 2, 0, 0, targets=("p@example.org", "q@example.org")),)),
          AppendMark((Mark("delivered", 3, 0, 0, targets=("system", "p", "Maildir")),)),
-         Free()],
+         Free((Mark("delivered", 4, 0, 0, targets=("system", "q", "Maildir")),))],
         "delivered delivered expanded delivered delivered"),
     "held and released": (
         "a", (Held(5), Held(6), Released(7), Released(8)),
@@ -189,7 +194,7 @@ STORIES: dict[str, tuple[str, tuple[Event, ...], list[delivery.Effect], str]] = 
         "a b", (aim(0, P), GO, Removed(), DELIVERED_0, Held(1)), [Free()], "in flight pending"),
     "a second answer of resolve is too late": (
         "a b", (aim(0, P), aim(1, P), aim(0, Q), GO, aim(0, Q), DELIVERED_0, aim(0, Q)),
-        [Free()], "delivered delivered"),
+        [Free((mark("delivered", 0, 0, P), mark("delivered", 1, 0, P)))], "delivered delivered"),
     "a second outcome changes nothing": (
         "a b", (aim(0, P), GO, DELIVERED_0, DEFERRED_0, FAILED_0),
         [AppendMark((mark("delivered", 0, 0, P),))], "delivered pending"),
@@ -271,7 +276,8 @@ def test_a_failed_recipient_stays_until_it_is_reported() -> None:
     assert not message.gone and message.open == 1
     assert not any(isinstance(each, Free) for each in effects)
     done, effects = step(message, Reported((0,), "x@example.net", 5))
-    assert done.gone and effects == (Free(),)
+    assert done.gone
+    assert effects == (Free((Mark("reported", 0, 1, 5, "5.2.1", "x@example.net"),)),)
 
 
 def test_a_report_is_marked_and_the_mark_means_the_same_after_a_restart() -> None:

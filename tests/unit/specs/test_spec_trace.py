@@ -145,6 +145,9 @@ ROWS: list[tuple[str, int, str, list[Row], bool]] = [
     ("its dispatches mean nothing", 1, S, [one("qmgr.dispatched"), QMGR_DIED, *DONE, FREED], True),
     ("a twin whom the dead one had sent out", 2, S, [one("qmgr.dispatched", 1), QMGR_DIED, *DONE,
      marked("delivered", 1, same_as="0"), FREED], True),
+    ("a twin whom the dead one never spoke of", 2, S, [*DONE, QMGR_DIED, FREED], True),
+    ("a twin whom a living one never spoke of", 2, S, [*DONE, FREED], False),
+    ("never spoken of, and nobody got anything", 2, S, [QMGR_DIED, FREED], False),
 ]  # fmt: skip
 
 

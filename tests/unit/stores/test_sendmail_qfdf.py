@@ -370,7 +370,10 @@ class Failing:
         return failing
 
 
-@pytest.mark.parametrize(("kind", "after"), [("sync", 0), ("sync", 1), ("write", 0), ("create", 0)])
+@pytest.mark.parametrize(
+    ("kind", "after"),
+    [("sync", 0), ("sync", 1), ("write", 0), ("create", 0), ("lock", 0), ("open_read", 0)],
+)
 def test_what_could_not_be_promised_is_not_there(disk, tmp_path, kind, after):
     draft = SendmailQfdf(disk).draft(envelope())
     draft.add(b"content")

@@ -3,9 +3,11 @@
     with Overlay("postfix", binds={"/var/spool/postfix": directory}) as peer:
         peer.run("postfix", "start")
 
-The peer sees this machine's files (`lowerdir=/`), and what it changes goes into a tmpfs. It has
-mount, pid and net namespaces of its own with loopback up, so that it may bind port 25 and start
-daemons. What must lie on a real disk (a spool, mailboxes) is a directory of the machine, bound in.
+The peer sees this machine's files (`lowerdir=/`), and what it changes goes into a tmpfs; what an
+earlier one has changed there can be kept (`save`) and given to the next as its beginning (`layer`).
+It has mount and pid namespaces of its own, and a network with loopback up: its own, another
+overlay's, or the harness's (`networks`); so it may bind port 25 and start daemons. What must lie on
+a real disk (a spool, mailboxes) is a directory of the machine, bound in.
 
 Cleaning up is the kernel's work. Process 1 of the namespaces waits for the end of file on a pipe
 whose other end we hold: when we close it, or die in any way, it exits, the kernel kills all that
@@ -21,6 +23,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -29,16 +32,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-SCRATCH = Path("/var/tmp")  # unlike /tmp always on a disk
+from faultinject import networks
+
+SCRATCH = Path("/var/tmp")  # noqa: S108  unlike /tmp always on a disk
+#: In a scratch directory: who holds its lock owns the directory.  Nobody else has such a file.
+LOCK = ".refmta-scratch"
 START_TIMEOUT_S = 30
 SIZE = "2g"  # of the tmpfs, which takes only what is written
+UPPER = "/run/upper"  # where an overlay has what it has changed
+# What was removed and what was replaced is noted in attributes (and as devices 0:0).
+TAR = ("--numeric-owner", "--xattrs", "--xattrs-include=*")
+# Nobody needs these again: lists and archives of packages, logs.
+FORGOTTEN = ("var/lib/apt/lists", "var/cache/apt", "var/log", "root")
 
-# $1: mount point, then pairs of source and target. Everything happens in a private mount namespace.
-INIT = r"""
+# $1: mount point; $2: an archive to begin with, or nothing; then pairs of source and target.
+# Everything happens in a private mount namespace.
+INIT = (
+    r"""
 set -eu
-base=$1; shift
+base=$1; layer=$2; shift 2
 mount -t tmpfs -o size=SIZE,mode=0755 overlay "$base"
 mkdir "$base/upper" "$base/work" "$base/root"
+[ -z "$layer" ] || tar TAR -C "$base/upper" -xpf "$layer"
 mount -t overlay overlay \
     -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$base/root"
 cd "$base/root"
@@ -54,6 +69,11 @@ for node in null:3 zero:5 full:7 random:8 urandom:9; do
     mknod -m 666 "dev/${node%:*}" c 1 "${node#*:}"
 done
 ln -s /proc/self/fd dev/fd
+ln -s fd/0 dev/stdin
+ln -s fd/1 dev/stdout
+ln -s fd/2 dev/stderr
+mkdir UPPER
+mount --bind "$base/upper" UPPER
 ip link set lo up
 mkdir -p mnt
 pivot_root . mnt
@@ -62,21 +82,32 @@ umount -l mnt
 echo ready
 read -r _ || true
 """.replace("SIZE", SIZE)
+    .replace("TAR", " ".join(TAR))
+    .replace("UPPER", UPPER.lstrip("/"))
+)
 
 
 class OverlayError(Exception):
     """The overlay root could not be made; the text says what the kernel or a tool answered."""
 
 
+def places_of(prefix: str) -> Iterator[Path]:
+    """The directories of this prefix, and of none that begins with it: what `mkdtemp` adds is eight
+    characters, none of them a dash.
+    """
+    return SCRATCH.glob(f"{prefix}-????????")
+
+
 def remove_abandoned(prefix: str) -> None:
     """Remove directories of this prefix whose owner is dead: nobody holds their lock."""
-    for place in SCRATCH.glob(f"{prefix}-*"):
-        if place.is_symlink() or place.stat().st_uid != os.geteuid():
-            continue
+    for place in places_of(prefix):
         try:
-            with open(place / "lock", "rb") as lock:
+            found = place.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                continue
+            with open(place / LOCK, "rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # alive, or not made by us
+        except OSError:  # alive, not made by us, or removed by another meanwhile
             continue
         shutil.rmtree(place, ignore_errors=True)
 
@@ -93,7 +124,7 @@ def scratch(name: str) -> Iterator[tuple[Path, int]]:
     try:
         with open(place / "new", "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            (place / "new").rename(place / "lock")  # never seen without its owner's lock
+            (place / "new").rename(place / LOCK)  # never seen without its owner's lock
             place.chmod(0o711)
             yield place, lock.fileno()
     finally:
@@ -114,13 +145,17 @@ class Overlay:
         *,
         binds: Mapping[str, Path] | None = None,
         beside: Overlay | None = None,
+        layer: Path | None = None,
     ) -> None:
         """`binds`: where in the overlay -> which directory of this machine is bound there.
 
-        `beside`: another, entered before, whose network this one shares.
+        `beside`: another, entered before, whose network this one shares.  Else it is in the network
+        of this context (`networks.own`); if that is the machine's, in one of its own.
+        `layer`: what `save` has written.
         """
         self.name = name
         self._beside = beside
+        self._layer = layer
         self.init = 0  # process 1 of the overlay, by its number on this machine
         self._binds = dict(binds or {})
         self._pid_namespace = ""
@@ -148,19 +183,22 @@ class Overlay:
         mount_point = place / "mnt"
         mount_point.mkdir()
         binds = [str(part) for target, source in self._binds.items() for part in (source, target)]
-        shell = ["bash", "-c", INIT, "overlay", str(mount_point), *binds]
+        layer = str(self._layer or "")
+        shell = ["bash", "-c", INIT, "overlay", str(mount_point), layer, *binds]
         own = ["--mount", "--pid", "--fork", "--"]
-        unshare = ["unshare", "--net", *own]
+        unshare, inherited = networks.command("unshare", *own)
         if self._beside is not None:
             unshare = self._beside.on_network("unshare", *own)
-        return subprocess.Popen(
+        elif not networks.is_own():
+            unshare = ["unshare", "--net", *own]
+        return subprocess.Popen(  # noqa: S603
             [*unshare, *shell],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            pass_fds=(lock,),
+            pass_fds=(lock, *inherited),
         )
 
     def _await_ready(self, outer: subprocess.Popen[str]) -> None:
@@ -202,7 +240,7 @@ class Overlay:
         The output goes through a file, since a daemon left behind would keep a pipe open.
         """
         with tempfile.TemporaryFile("w+", errors="replace") as output:
-            done = subprocess.run(
+            done = subprocess.run(  # noqa: S603
                 self.command(*command),
                 input=stdin,
                 stdout=output,
@@ -226,18 +264,43 @@ class Overlay:
         policy = "/usr/sbin/policy-rc.d"
         self.run("tee", policy, stdin="#!/bin/sh\nexit 101\n")
         self.run("chmod", "+x", policy)
-        enter = ["nsenter", f"--target={self.init}", "--mount", "--pid", "--"]
-        apt = ["apt-get", "-qq", "-y", "--no-install-recommends", "-oDPkg::Lock::Timeout=180"]
+        apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y"]
+        apt += ["--no-install-recommends", "-oDPkg::Lock::Timeout=180"]
         apt += ["-oAPT::Sandbox::User=root"]
         for arguments in (["install", *packages], ["update"], ["install", *packages]):
-            done = subprocess.run(
-                [*enter, "env", "DEBIAN_FRONTEND=noninteractive", *apt, *arguments],
-                capture_output=True, check=False, timeout=timeout_s,
+            try:
+                self.fetch(*apt, *arguments, timeout_s=timeout_s)
+            except OverlayError as error:
+                wrong = error
+            else:
+                if arguments[0] == "install":
+                    return
+        raise wrong
+
+    def fetch(self, *command: str, timeout_s: float = 300) -> None:
+        """Run inside, but on the machine's network.  Raises OverlayError unless it exits 0."""
+        enter = ["nsenter", f"--target={self.init}", "--mount", "--pid", "--", *command]
+        line, inherited = networks.command_outside(*enter)
+        try:
+            done = subprocess.run(  # noqa: S603
+                line, capture_output=True, check=False, timeout=timeout_s,
+                stdin=subprocess.DEVNULL, pass_fds=inherited,
             )  # fmt: skip
-            if done.returncode == 0 and arguments[0] == "install":
-                return
-        wrong = done.stderr.decode(errors="replace").strip()[-500:]
-        raise OverlayError(f"{self.name}: {' '.join(packages)}: {wrong}")
+        except subprocess.TimeoutExpired:
+            raise OverlayError(f"{self.name}: {command[0]} took {timeout_s:.0f} s") from None
+        if done.returncode != 0:
+            said = (done.stderr + done.stdout).decode(errors="replace").strip()[-500:]
+            raise OverlayError(f"{self.name}: {' '.join(command)[:200]}: {said}")
+
+    def save(self, archive: Path) -> None:
+        """Write what was changed inside into an archive, for a `layer`.  Raises OverlayError."""
+        without = [f"--exclude=./{each}/*" for each in FORGOTTEN]
+        tar = self.command("tar", *TAR, "-C", UPPER, *without, "-cf", "-", ".")
+        with open(archive, "wb") as file:
+            done = subprocess.run(tar, stdout=file, stderr=subprocess.PIPE, check=False)  # noqa: S603
+            os.fsync(file.fileno())
+        if done.returncode != 0:
+            raise OverlayError(f"{self.name}: {done.stderr.decode(errors='replace')[-500:]}")
 
     def path(self, inside: str) -> Path:
         """Where a file of the overlay is to be reached from outside, while it runs."""

@@ -1,0 +1,1 @@
+"""Real mail servers as targets of fault injection, each in an overlay root of its own."""
