@@ -65,6 +65,8 @@ class Clients:
     #: When a letter may be sent, in seconds after the start; for an even load.
     due_s: Callable[[Letter], float] = lambda _: 0.0
     findings: list[Finding] = field(default_factory=list)
+    #: Whether one letter in so many is not waited for, and then sent again.
+    careless: bool = True
     acknowledged: int = 0
     connections: int = 0
 
@@ -135,7 +137,7 @@ class Clients:
         await line.send(stuffed)
         sending.answer = Answer.UNANSWERED  # before the end goes out
         await line.send(b".\r\n")
-        if self.random.randrange(CARELESS_ONE_IN) == 0:
+        if self.careless and self.random.randrange(CARELESS_ONE_IN) == 0:
             raise LostError
         code, text = await line.reply()
         return self._note(sending, copy, code, text)

@@ -16,6 +16,7 @@ Rules a reader may rely on
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -181,12 +182,19 @@ def visits(seen: Seen, name: str) -> Visits:
 
 
 def pace(seen: Seen, target: str) -> Iterator[Finding]:
-    """Pauses between attempts, where the target's schedule is known."""
+    """Pauses between attempts, where the target's schedule is known.  Nothing of a destination
+    whose letter was sent again, since its answer was lost: each copy has pauses of its own.
+    """
     schedule = schedules.schedule_of(target)
     if schedule is None:
         return
+    copies = Counter(
+        name
+        for each in seen.books.sendings.values()
+        for name in map(places.destination, each.recipients)
+    )
     for name in seen.plan.bad:
-        if name in seen.hosts.hops:
+        if name in seen.hosts.hops and copies[name] <= 1:
             seen_there = visits(seen, name)
             busy_s = min(seen.bound_s, BUSIEST_S)
             for each in schedules.judge(name, seen_there, schedule, seen.mended_s, busy_s):

@@ -66,15 +66,16 @@ class Server:
         return octets.endswith(b"\r\n")
 
 
-async def send(*rows, letters=(LETTER,), count=1):
+async def send(*rows, letters=(LETTER,), count=1, careless=True):
     """(books, clients, server) after all letters were answered."""
     server, books = Server(*rows), Books()
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             address = await nursery.start(server.serve)
             clients = Clients(
-                run="t", address=address, outbox=iter(letters), books=books, random=Random(3)
-            )
+                run="t", address=address, outbox=iter(letters), books=books, random=Random(3),
+                careless=careless,
+            )  # fmt: skip
             await clients.send_all(count)
             nursery.cancel_scope.cancel()
     return books, clients, server
@@ -139,6 +140,12 @@ async def test_a_careless_client_does_not_wait_for_the_reply(monkeypatch):
     answers = [each.answer for each in books.sendings.values()]
     assert clients.acknowledged == 30 == answers.count(Answer.ACKNOWLEDGED)
     assert answers.count(Answer.UNANSWERED) > 5
+
+
+async def test_a_careful_client_waits_for_every_reply(monkeypatch):
+    monkeypatch.setattr(client, "CARELESS_ONE_IN", 1)
+    books, _, _ = await send({}, careless=False)
+    assert [each.answer for each in books.sendings.values()] == [Answer.ACKNOWLEDGED]
 
 
 async def test_each_letter_is_sent_by_one_client():

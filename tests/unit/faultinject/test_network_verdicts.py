@@ -178,6 +178,14 @@ def test_isolation_and_schedule_are_judged_only_where_they_are_asked_for() -> No
     assert findings(made) == set()
 
 
+def test_two_copies_of_a_letter_are_not_one_that_is_tried_too_soon() -> None:
+    made = seen()
+    hammer(made)
+    first = copy_at("smtp-4yz-at-mail")
+    made.books.sendings[replace(first, attempt=first.attempt + 1)] = made.books.sendings[first]
+    assert not findings(made) & {"retried_too_soon", "retried_too_late"}
+
+
 def test_a_slow_machine_is_no_finding() -> None:
     made = seen(alone_s=2.0, beside_s=9.9)
     assert findings(made) == set()
