@@ -10,7 +10,8 @@ read once, in its order, for what it tells of lives:
   id is meant;
 - a process may have several roles: NAME.ended is the end of NAME, and of every role in whose name
   it has spoken;
-- events of a pool's worker carry `pool`, the id of its parent: they end together;
+- events of a pool's worker carry `pool`, the id of its parent: they end together, but a worker may
+  speak for some milliseconds after its parent's end was said, and also for the first time then;
 - supervisor.started begins a generation: all processes of an earlier one are dead. One that speaks
   all the same is a ghost: two generations must not work on the same mail.
 
@@ -59,7 +60,8 @@ class Lives:
     current: dict[int, int] = field(default_factory=dict)
     roles: dict[int, set[str]] = field(default_factory=dict)
     workers: dict[int, set[int]] = field(default_factory=dict)
-    dead: set[int] = field(default_factory=set)
+    #: Who is dead, and whether it had finished.
+    dead: dict[int, bool] = field(default_factory=dict)
     begun: set[int] = field(default_factory=set)
     context: set[tuple[str, int]] = field(default_factory=set)
     former: set[int] = field(default_factory=set)
@@ -79,7 +81,11 @@ class Lives:
             self.roles.setdefault(life, set()).add(event.role)
         pool = event.fields.get("pool", "")
         if pool.isdigit():
-            self.workers.setdefault(self._life(int(pool), begins=False), set()).add(life)
+            parent = self._life(int(pool), begins=False)
+            if parent in self.dead:
+                self._ends(self.roles.get(life, ()), life, finished=self.dead[parent])
+            else:
+                self.workers.setdefault(parent, set()).add(life)
         taken = replace(event, pid=life) if life != event.pid else event
         if life in self.former:
             self.ghosts.append(taken)
@@ -94,11 +100,11 @@ class Lives:
         return life
 
     def _ends(self, roles: Iterable[str], life: int, *, finished: bool) -> None:
-        self.dead.add(life)
+        self.dead[life] = finished
         how = ("ended",) if finished else ("ended", "died")
         for role in roles:
             self.context |= {(f"{role}.{each}", whose) for each in how for whose in (life, 0)}
-        for worker in self.workers.pop(life, set()) - self.dead:
+        for worker in self.workers.pop(life, set()) - self.dead.keys():
             self._ends({*roles, *self.roles.get(worker, ())}, worker, finished=finished)
 
     def _generation_ends(self) -> None:

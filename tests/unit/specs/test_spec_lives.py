@@ -80,6 +80,24 @@ def test_a_pool_takes_all_roles_of_its_workers_along() -> None:
     assert {("enqueue.died", 7), ("qmgr.died", 7)} <= known(*worker, ended(5, "daemon"))
 
 
+def test_a_worker_that_is_first_heard_after_its_pool_ended_ends_all_the_same() -> None:
+    """The kernel ends it some milliseconds later, and nobody is left to say so."""
+    late = [event(7, 1, "enqueue.committed", pool="5"), event(7, 2, "qmgr.dispatched", pool="5")]
+    found = known(event(6, 1, "smtpd.replied", pool="5"), ended(5, "daemon"), *late)
+    assert {("enqueue.died", 7), ("qmgr.died", 7), ("smtpd.died", 6)} <= found
+
+
+def test_a_role_that_a_worker_takes_after_its_pool_ended_ends_too() -> None:
+    first, late = event(7, 1, "enqueue.committed", pool="5"), event(7, 2, "qmgr.freed", pool="5")
+    assert {("enqueue.died", 7), ("qmgr.died", 7)} <= known(first, ended(5, "daemon"), late)
+
+
+def test_a_worker_that_ended_with_a_finished_pool_is_no_excuse() -> None:
+    late = event(7, 1, "qmgr.dispatched", pool="5")
+    found = known(event(6, 1, "smtpd.replied", pool="5"), ended(5, "daemon", status="0"), late)
+    assert ("qmgr.ended", 7) in found and ("qmgr.died", 7) not in found
+
+
 def ghosts(*events: Event) -> list[tuple[int, int]]:
     return [(each.pid, each.sequence) for each in told_apart(events).ghosts]
 

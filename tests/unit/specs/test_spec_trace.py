@@ -196,3 +196,25 @@ def test_what_qmgr_keeps(rows: list[Row], allowed: bool) -> None:
         said.append(Event(pid=pid, sequence=counts[pid], action=action, fields=fields))
     found = accept(QueueTrace(), said)
     assert found.accepted is allowed, list(map(str, found.refusals))
+
+
+@pytest.mark.parametrize("status", ["-9", "0"])
+@pytest.mark.parametrize("when", ["before its worker spoke", "after its worker spoke"])
+def test_the_last_words_of_a_worker_whose_pool_is_dead(status: str, when: str) -> None:
+    """A monolith's worker promises and begins to deliver; a runner finds the message and does it.
+    That the pool was killed excuses it, also if its end is said before the worker's last words.
+    """
+    worker = [
+        Event(pid=SMTPD, sequence=number, action=action, fields={**fields, "pool": "5"})
+        for number, (action, fields) in enumerate(
+            [("enqueue.committed", HEAD), REPLIED, one("qmgr.dispatched")], 1
+        )
+    ]
+    end = Event(pid=1, sequence=1, action="daemon.ended", fields={"process": "5", "status": status})
+    runner = [
+        Event(pid=QMGR, sequence=number, action=action, fields=fields)
+        for number, (action, fields) in enumerate([FOUND, *DONE, FREED], 1)
+    ]
+    first = [end, *worker] if when.startswith("before") else [*worker, end]
+    found = accept(QueueTrace(), [*first, *runner])
+    assert found.accepted is (status != "0"), list(map(str, found.refusals))
