@@ -44,6 +44,7 @@ from refmta.stores.maildir import check_mailbox
 from refmta.trace import Emit, silent
 from refmta.wire.dotstuff import Decoder
 from refmta.wire.envelope import queue_id
+from refmta.wire.line import LineCutter
 from refmta.wire.reply import Reply, reply
 
 #: Where commands are read and no message is under way.
@@ -146,20 +147,14 @@ class Conversation:
                 return await self._read_line()
 
     async def _read_line(self) -> lmtp.Event:
-        limit, too_long = self._options.limits.command_line, False
+        cutter = LineCutter(self._options.limits.command_line)
         patience_s = self.config.idle_s if self.session.phase in AT_REST else self.config.command_s
         while True:
-            end = self._input.find(b"\n") + 1
-            if end:
-                line = bytes(self._input[:end])
-                del self._input[:end]
-                if too_long or end > limit:
+            line = cutter.cut(self._input)
+            if line is not None:
+                if cutter.too_long:
                     return smtp.LineTooLong()
-                line = line.removesuffix(b"\r\n")
                 return smtp.CommandLine(line, pipelined=bool(self._input))
-            if len(self._input) > limit:
-                too_long = True
-                self._input.clear()
             if self._draining:
                 return smtp.Draining()
             event = await self._fill(patience_s)

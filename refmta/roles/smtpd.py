@@ -42,6 +42,7 @@ from refmta.trace import Emit, silent
 from refmta.wire.address import Mailbox
 from refmta.wire.dotstuff import Decoder
 from refmta.wire.frame import LIMITS, OCTETS
+from refmta.wire.line import LineCutter
 from refmta.wire.messages import (
     Abandon,
     Finish,
@@ -168,21 +169,13 @@ class Conversation:
                 return await self._read_line()
 
     async def _read_line(self) -> smtp.Event:
-        limit = self.options.limits.command_line
-        too_long, earned_s = False, None
+        cutter, earned_s = LineCutter(self.options.limits.command_line), None
         while True:
-            end = self._input.find(b"\n") + 1
-            if end:
-                line = bytes(self._input[:end])
-                del self._input[:end]
-                if too_long or end > limit:
+            line = cutter.cut(self._input)
+            if line is not None:
+                if cutter.too_long:
                     return smtp.LineTooLong()
-                if line.endswith(b"\r\n"):
-                    line = line[:-2]
                 return smtp.CommandLine(line, pipelined=bool(self._input))
-            if len(self._input) > limit:
-                too_long = True
-                self._input.clear()
             if self.draining:
                 return smtp.Draining()
             had = len(self._input)

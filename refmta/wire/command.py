@@ -130,7 +130,8 @@ class CommandError(ValueError):
 
 
 TOO_LONG: Final = reply(500, "5.5.2", "Line too long")
-UNPRINTABLE: Final = reply(500, "5.5.2", "Only printable ASCII in commands")
+#: RFC 5321 4.1.2: invalid characters in a command that is known are answered 501.
+UNPRINTABLE: Final = reply(501, "5.5.2", "Only printable ASCII in commands")
 UNKNOWN: Final = reply(500, "5.5.2", "Command not recognized")
 REPEATED: Final = reply(501, "5.5.4", "Parameter given twice")
 BAD_PARAMETER: Final = reply(
@@ -153,12 +154,12 @@ def parse_command(line: bytes) -> Command:
     if len(line) > LINE_OCTETS:
         raise CommandError(TOO_LONG)
     text = line.rstrip(b" \t").decode("latin-1")
-    if not (text.isascii() and text.isprintable()):
-        raise CommandError(UNPRINTABLE)
     verb, _, argument = text.partition(" ")
     parse = _PARSERS.get(verb.upper())
     if parse is None:
         raise CommandError(UNKNOWN)
+    if not (argument.isascii() and argument.isprintable()):
+        raise CommandError(UNPRINTABLE)
     return parse(argument)
 
 

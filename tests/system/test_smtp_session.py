@@ -80,8 +80,9 @@ def test_a_bare_line_end_in_the_content_is_refused_for_good_and_the_session_goes
     assert client.code("NOOP") == 250
 
 
-def test_commands_with_a_bare_lf_are_answered_500_and_not_executed(client):
-    client.send(b"MAIL FROM:<x@example.net>\n")
+def test_a_bare_lf_ends_no_command(client):
+    """One line, one reply; nothing in it is executed (RFC 5321 2.3.8)."""
+    client.send(b"MAIL FROM:<x@example.net>\nRSET\nNOOP\r\n")
     assert client.reply()[0] == 500
     assert client.code("RCPT TO:<ada@example.org>") == 503
 

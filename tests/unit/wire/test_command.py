@@ -92,14 +92,16 @@ def test_accepted(line: bytes, command: Command) -> None:
                     b"STARTTLS",
                     b"DATA\0",
                 ),
-                *(b"DATA\r", b"DATA\n", b"QUIT\r\nQUIT", b"NOOP \x80", b"NOOP \x7f", b"NOOP a\tb"),
-                *(
-                    b"MAIL FROM:<\xc3\xa4@b>",
-                    b"EHLO a\0b",
-                    b"\xff\xf4\xff\xfd\x06",
-                    b"GET / HTTP/1.1",
-                ),
+                *(b"DATA\r", b"DATA\n", b"QUIT\r\nQUIT", b"NOOP\nNOOP", b"\xff\xf4\xff\xfd\x06"),
+                b"GET / HTTP/1.1",
                 b"NOOP " + b"x" * LINE_OCTETS,
+            ],
+        ),
+        (
+            (501, "5.5.2"),
+            [
+                *(b"NOOP \x80", b"NOOP \x7f", b"NOOP a\tb", b"NOOP \nNOOP", b"EHLO a\0b"),
+                b"MAIL FROM:<\xc3\xa4@b>",
             ],
         ),
         (
