@@ -52,6 +52,8 @@ CLIENTS: Final = 8
 SESSIONS, ROUNDS = 160, 5
 #: For exposure: sessions in a row.
 IN_A_ROW: Final = 40
+#: How long whoever hands a connection on may hold it beside the worker, and how often it is looked.
+HANDED_S, LOOK_S = 5.0, 0.01
 FRESH: Final = 1
 #: Where an architecture says how often a worker of smtpd is used.
 USES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
@@ -200,13 +202,19 @@ async def _looked_at(server: Place) -> int:
 
 
 def _server_of(server: Place, port: int) -> int:
-    """The process that greets a new connection; nobody else holds it any more."""
-    processes = [each.pid for each in server.processes()]
-    inode = _accepted(processes[0], server.address[1], port)
-    holders = [pid for pid in processes if _holds(pid, inode)]
-    if len(holders) != 1:
-        raise RuntimeError(f"{len(holders)} processes hold one session")
-    return holders[0]
+    """The process that greets a new connection.  Whoever accepted it and handed it on may hold it
+    for some moments more.  Raises RuntimeError if several do for longer.
+    """
+    deadline_s = time.monotonic() + HANDED_S
+    while True:
+        processes = [each.pid for each in server.processes()]
+        inode = _accepted(processes[0], server.address[1], port)
+        holders = [pid for pid in processes if _holds(pid, inode)]
+        if len(holders) == 1:
+            return holders[0]
+        if time.monotonic() > deadline_s:
+            raise RuntimeError(f"{len(holders)} processes hold one session")
+        time.sleep(LOOK_S)
 
 
 def _accepted(pid: int, port: int, peer: int) -> int:
