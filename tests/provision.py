@@ -31,6 +31,7 @@ PACKAGES = {
     "overlay": ("util-linux", "mount", "iproute2"),
     "file-systems": ("e2fsprogs", "xfsprogs", "btrfs-progs", "mount"),
     "chromium": ("chromium", "fonts-dejavu-core"),
+    "tshark": ("tshark",),
 }
 SAMPLES = Path("/usr/share/doc/spamassassin/examples")
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # an ordinary user's lacks sbin
@@ -139,6 +140,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "overlay": why_not_overlay,
     "file-systems": why_not_file_systems,
     "chromium": why_not_program("chromium"),
+    "tshark": why_not_program("tshark"),
     "qmail": why_not_qmail,
 }
 

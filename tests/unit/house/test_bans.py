@@ -28,6 +28,10 @@ JUDGES = {
     "print": {},
     "input": {},
     "subprocess": {
+        "specs.conformance.bring": "runs openssl, for a throw-away certificate",
+        "specs.conformance.capture": "runs tshark",
+        "specs.conformance.controls.server": "runs openssl, for a throw-away certificate",
+        "subjects.conformance.__main__": "runs a command beside a server",
         "specs.kernel.proofs": "runs CrossHair",
         "specs.patterns.calls": "runs strace",
         "subjects.target": "starts the server",

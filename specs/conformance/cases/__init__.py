@@ -1,0 +1,1 @@
+"""Cases about servers, and about what they deliver: a file per RFC, or part of one."""

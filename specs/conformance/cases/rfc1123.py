@@ -1,0 +1,112 @@
+"""RFC 1123 section 5.2: what it says of mail servers, where RFC 5321 does not say it again.
+
+Tricky
+- An unknown recipient may be refused at once or later, by a notification; only silence is wrong.
+  Which of the two a server does is found out on the way.
+"""
+
+from __future__ import annotations
+
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
+from specs.conformance.section import Section
+from specs.conformance.session import Refused, Session
+
+here = Section("1123")
+
+
+@here.case(
+    "5.2.7-unknown-is-told", level="MUST", clauses="1123-5.2.7-a", needs="unknown",
+    requirement="Of a recipient who does not exist the sender is told: by RCPT, at the end of the "
+    "message, or by a notification",
+    sent="MAIL | RCPT {unknown}, and if it is accepted DATA and a message",
+    allowed={"at RCPT": PASS, "at the end of the message": PASS, "by a notification": PASS},
+)  # fmt: skip
+async def _(talk: Session) -> Observed | tuple[str, str]:
+    await talk.upto("mail")
+    reply = await talk.say(talk.fill("RCPT TO:<{unknown}>"))
+    if not reply.positive:
+        return ("at RCPT" if reply.code[:1] in ("4", "5") else reply.label), str(reply)
+    await talk.must("DATA")
+    reply = await talk.content(talk.message())
+    if not reply.positive:
+        late = reply.code[:1] in ("4", "5")
+        return ("at the end of the message" if late else reply.label), str(reply)
+    return "by a notification" if await talk.reports() else "not at all"
+
+
+@here.case(
+    "5.2.7-null-sender-not-told", level="MUST", clauses="1123-5.2.7-a",
+    needs="unknown rcpt maildir", role="delivery",
+    requirement="Mail with an empty reverse-path to a recipient who does not exist is not answered "
+    "to the addresses in its header",
+    sent="MAIL FROM:<> | RCPT {unknown} | DATA | a message from the mailbox that is looked at",
+    allowed={"at RCPT": PASS, "no answer": PASS, "at the end of the message": PASS},
+)  # fmt: skip
+async def _(talk: Session) -> Observed | tuple[str, str]:
+    await talk.upto("ehlo")
+    await talk.must("MAIL FROM:<>")
+    reply = await talk.say(talk.fill("RCPT TO:<{unknown}>"))
+    if not reply.positive:
+        return ("at RCPT" if reply.code[:1] in ("4", "5") else reply.label), str(reply)
+    await talk.must("DATA")
+    box = talk.given.rcpt.encode()
+    octets = b"Reply-To: <" + box + b">\r\n" + talk.message()
+    reply = await talk.content(octets)
+    if not reply.positive:
+        return "at the end of the message", str(reply)
+    found = await talk.look(talk.given.maildirs[0], patience_s=min(3.0, talk.given.patience_s))
+    return ("an answer" if found else "no answer"), str(reply)
+
+
+@here.case(
+    "5.2.9-null-path", level="MUST", clauses="1123-5.2.9-a",
+    requirement="MAIL with an empty reverse-path is accepted", sent="MAIL FROM:<>",
+    allowed={"2yz": PASS, "4yz": INFO},
+)  # fmt: skip
+async def _(talk: Session) -> Observed:
+    await talk.upto("ehlo")
+    return await talk.say("MAIL FROM:<>")
+
+
+@here.case(
+    "5.2.9-null-path-message", level="MUST", clauses="1123-5.2.9-a", needs="rcpt",
+    requirement="A message with an empty reverse-path is accepted like another",
+    sent="MAIL FROM:<> | RCPT | DATA | message", allowed={"2yz": PASS, "4yz": INFO},
+)  # fmt: skip
+async def _(talk: Session) -> Observed | tuple[str, str]:
+    await talk.another().upto("rcpt")
+    await talk.upto("ehlo")
+    for line in ("MAIL FROM:<>", "RCPT TO:<{rcpt}>", "DATA"):
+        reply = await talk.say(talk.fill(line))
+        if not reply.positive:
+            return reply.label, f"{line}: {reply}"
+    return await talk.content(talk.message())
+
+
+@here.case(
+    "5.2.9-null-path-delivered", level="MUST", clauses="1123-5.2.9-a", role="delivery",
+    needs="rcpt maildir",
+    requirement="A message with an empty reverse-path is delivered, with an empty Return-Path",
+    sent="MAIL FROM:<> | RCPT | DATA | message",
+    allowed={"Return-Path: <>": PASS, "no Return-Path": NON_STRICT},
+)  # fmt: skip
+async def _(talk: Session) -> tuple[str, str]:
+    reply = await talk.transact(sender="")
+    if not reply.positive:
+        raise Refused("a message from <>", reply)
+    found = await talk.arrived()
+    if not found:
+        return "not delivered", ""
+    lines = [each for each in found[0].splitlines() if each.lower().startswith(b"return-path:")]
+    if not lines:
+        return "no Return-Path", ""
+    path = lines[0].partition(b":")[2].strip()
+    return ("Return-Path: <>" if path == b"<>" else "another Return-Path"), repr(lines[0])
+
+
+for _slug, _line in (("ehlo", "EHLO {token}.invalid"), ("helo", "HELO {token}.invalid")):
+    here.probe(
+        f"5.2.5-{_slug}-not-verified", level="MUST NOT", clauses="5321bis-4.1.1.1-a",
+        upto="greeting", requirement="A session is not refused because its name is not in the DNS",
+        sent=[_line], allowed={"250": PASS, "55z": NON_STRICT, "4yz": INFO},
+    )  # fmt: skip

@@ -1,0 +1,326 @@
+"""RFC 5321 4.1.1.5 to 4.1.1.10 and 4.1.5: RSET, VRFY, EXPN, HELP, NOOP, QUIT, and unknown commands.
+
+VRFY and EXPN may be refused for policy (7.3), VRFY by 252, too: here only that they change nothing.
+A connection that is lost counts as QUIT: what was not ended by CRLF . CRLF is not delivered.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from specs.conformance.cases.rfc5321_4_1_1 import HUNG_UP, SYNTAX
+from specs.conformance.cases.rfc5321_4_1_1_4 import NOTHING_TO_SEND, data_refused, later
+from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Observed
+from specs.conformance.section import Section
+from specs.conformance.session import Session, Stage
+
+here = Section("5321")
+
+STAGES: Final[tuple[Stage, ...]] = ("greeting", "ehlo", "mail", "rcpt")
+
+
+def _needs(stage: Stage) -> str:
+    return "rcpt" if stage in ("rcpt", "data") else ""
+
+
+# -- RSET, NOOP, in every state -------------------------------------------------------------------
+
+for stage in STAGES:
+    early = stage == "greeting"
+    level: Level = "SHOULD" if early else "MUST"
+    for verb, clause in (("RSET", "5321-4.1.1.5-a"), ("NOOP", "5321-4.1.1.9-a")):
+        more = "5321-4.1.4-e" + (" 5321-4.1.1.5-b" if verb == "RSET" else "")
+        here.probe(
+            f"{clause[5:-2]}-{verb.lower()}-after-{stage}",
+            level=level,
+            clauses=f"{clause} {more}" if early else clause, sent=[verb], upto=stage,
+            requirement=f"{verb} is answered 250 at any time", needs=_needs(stage),
+            allowed={"250": PASS, "503": NON_STRICT} if early else {"250": PASS},
+        )  # fmt: skip
+for verb, clause in (("RSET", "5321-4.1.1.5-a"), ("NOOP", "5321-4.1.1.9-a")):
+    for slug, line in (("lower", verb.lower()), ("mixed", verb[0] + verb[1:].lower())):
+        here.probe(
+            f"{clause[5:-2]}-{verb.lower()}-{slug}", level="MUST", clauses=f"5321-2.4-b {clause}",
+            requirement=f"{verb} is known in any case", sent=[line], allowed={"250": PASS},
+        )  # fmt: skip
+
+
+@here.case(
+    "4.1.1.5-drops", level="MUST", clauses="5321-4.1.1.5-a", needs="rcpt",
+    requirement="RSET drops the sender and the recipients", sent="MAIL | RCPT | RSET | DATA",
+    allowed=NOTHING_TO_SEND,
+)  # fmt: skip
+async def _(talk: Session) -> tuple[str, str]:
+    await talk.upto("rcpt")
+    await talk.must("RSET")
+    return await data_refused(talk)
+
+
+here.probe(
+    "4.1.1.5-drops-sender", level="MUST", clauses="5321-4.1.1.5-a", upto="mail",
+    requirement="After RSET, RCPT is out of order", sent=["RSET", "RCPT TO:<{rcpt}>"],
+    allowed={"503": PASS, "5yz": NON_STRICT, "4yz": NON_STRICT}, needs="rcpt",
+)  # fmt: skip
+here.probe(
+    "4.1.1.5-keeps-hello", level="MUST NOT", clauses="5321-4.1.1.5-c",
+    requirement="RSET does not undo EHLO", sent=["RSET", "MAIL FROM:<{sender}>"],
+    allowed={"250": PASS, "4yz": INFO},
+)  # fmt: skip
+here.probe(
+    "4.1.1.5-keeps-open", level="MUST NOT", clauses="5321-4.1.1.5-c", upto="mail",
+    requirement="RSET does not close the connection, also not when repeated",
+    sent=["RSET", "RSET", "RSET", "NOOP"], allowed={"250": PASS},
+)  # fmt: skip
+
+
+@here.case(
+    "4.1.1.5-new-sender", level="MUST", clauses="5321-4.1.1.5-a", role="delivery",
+    requirement="What was said before RSET is not found in the message after it",
+    sent="MAIL | RCPT second | RSET | MAIL | RCPT first | DATA | a message",
+    needs="rcpt rcpt2 maildir maildir2", allowed={"first only": PASS},
+    security="a message reaches recipients of another one",
+)  # fmt: skip
+async def _(talk: Session) -> Observed | tuple[str, str]:
+    await talk.upto("mail")
+    await talk.must(talk.fill("RCPT TO:<{rcpt2}>"))
+    await talk.must("RSET")
+    end = await talk.transact()
+    if not end.positive:
+        return end
+    first = await talk.arrived()
+    beside = talk.another()
+    beside.token = f"{talk.token}later"
+    await beside.transact(rcpts=[talk.given.rcpt2])
+    await beside.arrived(box=1, token=beside.token)
+    wrong = await talk.look(talk.given.maildirs[1], token=f"<{talk.token}@", patience_s=0.0)
+    if wrong:
+        return "dropped recipient, too"
+    return "first only" if first else "not delivered"
+
+
+# -- what changes nothing -------------------------------------------------------------------------
+
+HARMLESS: Final = (
+    ("4.1.1.6-vrfy", "VRFY postmaster", "5321-4.1.1.6-a"),
+    ("4.1.1.6-vrfy-nothing", "VRFY", "5321-4.1.1.6-a"),
+    ("4.1.1.7-expn", "EXPN staff", "5321-4.1.1.7-a"),
+    ("4.1.1.8-help", "HELP", "5321-4.1.1.8-c"),
+    ("4.1.1.8-help-mail", "HELP MAIL", "5321-4.1.1.8-c"),
+    ("4.1.1.9-noop", "NOOP", "5321-4.1.1.9-a"),
+    ("4.1.1.9-noop-argument", "NOOP RSET", "5321-4.1.1.9-a 5321-4.1.1.9-b"),
+    ("4.1.1.10-unknown", "XYZZY", "5321-4.1.1.10-a 5321-4.1.5-a"),
+)
+
+
+def _harmless(slug: str, line: str, clauses: str) -> None:
+    @here.case(
+        f"{slug}-changes-nothing", level="IMPLIED", clauses=clauses, needs="rcpt",
+        requirement=f"{line[:4]} in a transaction changes nothing in it",
+        sent=f"MAIL | {line} | RCPT | {line} | DATA", allowed={"354": PASS, "4yz": INFO},
+    )  # fmt: skip
+    async def _(talk: Session) -> Observed:
+        await talk.upto("mail")
+        await talk.say(line)
+        reply = await talk.say(talk.fill("RCPT TO:<{rcpt}>"))
+        if not reply.positive:
+            return reply
+        await talk.say(line)
+        return await talk.say("DATA")
+
+
+for slug, line, clauses in HARMLESS:
+    _harmless(slug, line, clauses)
+
+# -- VRFY, EXPN, HELP, NOOP -----------------------------------------------------------------------
+
+for slug, line in (("", "VRFY"), ("-space", "VRFY ")):
+    here.probe(
+        f"4.1.1.6-vrfy-no-argument{slug}", level="IMPLIED", clauses="5321-4.1.1.6-b", sent=[line],
+        requirement="VRFY without an argument is a syntax error", allowed=SYNTAX | {"502": PASS},
+    )  # fmt: skip
+here.probe(
+    "4.1.1.7-expn-no-argument", level="IMPLIED", clauses="5321-4.1.1.7-a", sent=["EXPN"],
+    requirement="EXPN without an argument is a syntax error", allowed=SYNTAX | {"502": PASS},
+)  # fmt: skip
+here.probe(
+    "4.1.1.8-help", level="SHOULD", clauses="5321-4.1.1.8-a", sent=["HELP"],
+    requirement="HELP is supported",
+    allowed={"211": PASS, "214": PASS, "250": NON_STRICT, "5yz": NON_STRICT},
+)  # fmt: skip
+for slug, line in (("verb", "HELP MAIL"), ("nonsense", "HELP XYZZY")):
+    here.probe(
+        f"4.1.1.8-help-{slug}", level="MAY", clauses="5321-4.1.1.8-b", sent=[line],
+        requirement="HELP may take an argument",
+        allowed={"211": PASS, "214": PASS, "250": NON_STRICT, "5yz": INFO},
+    )  # fmt: skip
+for slug, line in (
+    ("word", "NOOP anything"), ("verb", "NOOP QUIT"), ("quoted", 'NOOP "any thing"'),
+    ("long", f"NOOP {'x' * 400}"),
+):  # fmt: skip
+    here.probe(
+        f"4.1.1.9-noop-argument-{slug}", level="SHOULD", clauses="5321-4.1.1.9-b", sent=[line],
+        requirement="An argument of NOOP is ignored", allowed={"250": PASS, "5yz": NON_STRICT},
+    )  # fmt: skip
+here.probe(
+    "4.1.1.9-noop-arguments", level="IMPLIED", clauses="5321-4.1.1.9-b", sent=["NOOP a b c"],
+    requirement="NOOP takes one word; more may be ignored as well",
+    allowed={"250": PASS, "50z": PASS, "5yz": NON_STRICT},
+)  # fmt: skip
+
+
+def _same_in_lower(verb: str, argument: str) -> None:
+    number = {"VRFY": 6, "EXPN": 7, "HELP": 8}[verb]
+
+    @here.case(
+        f"4.1.1.{number}-{verb.lower()}-lower", level="MUST", clauses="5321-2.4-b",
+        requirement=f"{verb} is known, or not, in any case alike",
+        sent=f"{verb}{argument} | {verb.lower()}{argument}", allowed={"the same": PASS},
+    )  # fmt: skip
+    async def _(talk: Session) -> tuple[str, str]:
+        await talk.upto("ehlo")
+        upper, lower = await talk.say(verb + argument), await talk.say(verb.lower() + argument)
+        same = upper.label == lower.label or "421" in (upper.code, lower.code)
+        return ("the same" if same else "another"), f"{upper} | {lower}"
+
+
+for verb, argument in (("VRFY", " postmaster"), ("EXPN", " staff"), ("HELP", "")):
+    _same_in_lower(verb, argument)
+
+# -- unknown commands -----------------------------------------------------------------------------
+
+for slug, line in (
+    ("unknown", "XYZZY"), ("private", "XFOO"), ("private-argument", "XFOO bar baz"),
+    ("letters", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"), ("send", "SOML"), ("digits", "12345"),
+):  # fmt: skip
+    here.probe(
+        f"4.1.5-{slug}", level="IMPLIED", clauses="5321-4.1.5-a 5321-4.1.1.10-a", sent=[line],
+        requirement="An unknown command is answered 500",
+        allowed={"500": PASS, "502": PASS, "5yz": NON_STRICT}
+        | (HUNG_UP if slug == "digits" else {}),
+    )  # fmt: skip
+for stage in ("greeting", "ehlo", "mail", "rcpt"):
+
+    def _goes_on(stage: Stage) -> None:
+        @here.case(
+            f"4.1.1.10-unknown-after-{stage}", level="MUST NOT", clauses="5321-4.1.1.10-a",
+            requirement="An unknown command does not end the connection", sent="XYZZY | NOOP",
+            allowed={"250": PASS, "503": INFO}, needs=_needs(stage),
+        )  # fmt: skip
+        async def _(talk: Session) -> Observed:
+            await talk.upto(stage)
+            await talk.say("XYZZY")
+            return await talk.say("NOOP")
+
+    _goes_on(stage)
+
+# -- QUIT -----------------------------------------------------------------------------------------
+
+for stage in STAGES:
+    here.probe(
+        f"4.1.1.10-quit-after-{stage}", level="MUST", clauses="5321-4.1.1.10-g 5321-4.1.1.10-e",
+        requirement="QUIT is answered 221 at any time", sent=["QUIT"], allowed={"221": PASS},
+        upto=stage, needs=_needs(stage),
+    )  # fmt: skip
+for slug, line in (("lower", "quit"), ("mixed", "QuiT")):
+    here.probe(
+        f"4.1.1.10-quit-{slug}", level="MUST", clauses="5321-2.4-b 5321-4.1.1.10-g", sent=[line],
+        requirement="QUIT is known in any case", allowed={"221": PASS},
+    )  # fmt: skip
+
+
+def _closes(slug: str, octets: bytes, sent: str, keywords: str = "") -> None:
+    @here.case(
+        f"4.1.1.10-{slug}", level="MUST", clauses="5321-4.1.1.10-d", sent=sent, keywords=keywords,
+        requirement="After the 221 to QUIT the server closes the connection, and says no more",
+        allowed={"closed": PASS},
+    )  # fmt: skip
+    async def _(talk: Session) -> Observed | tuple[str, str]:
+        await talk.upto("ehlo")
+        await talk.send(octets)
+        reply = await talk.reply()
+        if reply.code != "221":
+            return f"no 221 but {reply.label}", str(reply)
+        after = await talk.reply()
+        return "went on" if after.kind == "reply" else after.label, str(after)
+
+
+_closes("quit-closes", b"QUIT\r\n", "QUIT")
+_closes("quit-then-more", b"QUIT\r\nNOOP\r\nNOOP\r\n", "QUIT and NOOP NOOP at once", "PIPELINING")
+
+# -- connections that end -------------------------------------------------------------------------
+
+#: What is sent behind 354 before the connection is lost.
+CUT_OFF: Final = (
+    ("half", b"half of a line"), ("line", b"a line\r\n"), ("dot", b"a line\r\n."),
+    ("dot-cr", b"a line\r\n.\r"), ("nothing", b""),
+)  # fmt: skip
+
+
+def _cut_off(slug: str, octets: bytes, how: str) -> None:
+    @here.case(
+        f"4.1.1.10-lost-{slug}-{how}", level="MUST", clauses="5321-4.1.1.10-c 5321-4.1.1.5-d",
+        requirement="What was not ended by CRLF . CRLF when the connection was lost is dropped",
+        sent=f"a message that ends in {repr(octets)[2:-1] or 'its header'}, {how}",
+        role="delivery", needs="rcpt maildir", allowed={"not delivered": PASS},
+        security="half a message is delivered, and the whole one again",
+    )  # fmt: skip
+    async def _(talk: Session) -> Observed | tuple[str, str]:
+        await talk.upto("data")
+        await talk.send(talk.message(octets))
+        if how == "half-close":
+            await talk.half_close()
+            reply = await talk.unasked()
+            if reply.positive:
+                return "answered as if ended", str(reply)
+        else:
+            await talk.close()
+        await later(talk)
+        found = await talk.look(talk.given.maildirs[0], token=f"<{talk.token}@", patience_s=0.0)
+        return "delivered" if found else "not delivered"
+
+
+for slug, rest in CUT_OFF:
+    for how in ("close", "half-close"):
+        _cut_off(slug, rest, how)
+
+
+@here.case(
+    "4.1.1.5-lost-healthy", level="SHOULD", clauses="5321-4.1.1.5-d", needs="rcpt",
+    requirement="Connections that end without QUIT, in any state, do the server no harm",
+    sent="ten connections, closed in five states, then a message",
+    allowed={"250": PASS, "4yz": INFO},
+)  # fmt: skip
+async def _(talk: Session) -> Observed:
+    stages: tuple[Stage, ...] = ("greeting", "ehlo", "mail", "rcpt", "data")
+    for stage in stages * 2:
+        beside = talk.another()
+        await beside.upto(stage)
+        await beside.close()
+    return await talk.transact()
+
+
+@here.case(
+    "4.1.1.10-lost-after-end", level="MUST", clauses="5321-4.1.1.10-c 5321-4.1.1.5-d",
+    requirement="What was accepted is delivered, also if the connection ends without QUIT",
+    sent="a message, accepted | the client closes", role="delivery", needs="rcpt maildir",
+    allowed={"delivered": PASS},
+)  # fmt: skip
+async def _(talk: Session) -> Observed:
+    end = await talk.transact()
+    if not end.positive:
+        return end
+    await talk.close()
+    return "delivered" if await talk.arrived() else "not delivered"
+
+
+@here.case(
+    "4.1.1.10-quit-in-transaction", level="IMPLIED", clauses="5321-4.1.1.10-e", needs="rcpt",
+    requirement="QUIT gives up the transaction, and the next connection begins without one",
+    sent="MAIL | RCPT | QUIT, then elsewhere DATA", allowed=NOTHING_TO_SEND,
+)  # fmt: skip
+async def _(talk: Session) -> tuple[str, str]:
+    await talk.upto("rcpt")
+    await talk.must("QUIT")
+    beside = talk.another()
+    await beside.upto("ehlo")
+    return await data_refused(beside)

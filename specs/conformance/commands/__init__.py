@@ -1,0 +1,1 @@
+"""What `refmta-conform` can be asked to do, a file each."""

@@ -1,0 +1,217 @@
+"""The options of a run, and what they become."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from specs.conformance.given import Address, Given
+
+F = TypeVar("F", bound=Callable[..., Any])
+#: Where the password may stand, since a command line is seen by everybody on the machine.
+PASSWORD: Final = "REFMTA_CONFORM_PASSWORD"  # noqa: S105  a variable's name
+_HOSTNAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z|\[[0-9A-Za-z.:]+\]\Z")
+_MAILBOX: Final = re.compile(r"[\x21-\x3d\x3f-\x7e]+@[\x21-\x3d\x3f-\x7e]+\Z")
+
+
+def parse_address(text: str, port: int = 0) -> Address:
+    """[HOST:]PORT, or HOST[:PORT] where a port is known; IPv6 in brackets.  Raises ValueError."""
+    host, number = text, str(port)
+    if text.isdigit() and not port:
+        host, number = "127.0.0.1", text
+    elif text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        number = rest.removeprefix(":") or number
+    elif text.count(":") == 1:
+        host, _, number = text.partition(":")
+    if not host or not (number.isascii() and number.isdigit()) or not 0 < int(number) < 65536:
+        raise ValueError(f"{text!r} is no HOST:PORT")
+    return host, int(number)
+
+
+def address_argument(text: str, port: int) -> Address:
+    """The same.  Raises click.UsageError."""
+    try:
+        return parse_address(text, port)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _address(ctx: click.Context, param: click.Parameter, value: str | None) -> Address | None:
+    try:
+        return None if value is None else parse_address(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if not 0 < value <= 3600:  # nor is nan
+        raise click.BadParameter(f"{value} is not between 0 and 3600 seconds", ctx, param)
+    return value
+
+
+def _mailbox(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    for each in value if isinstance(value, tuple) else (value,):
+        if each and not _MAILBOX.match(each):
+            raise click.BadParameter(f"{each!r} is no LOCAL-PART@DOMAIN", ctx, param)
+    return value
+
+
+def _hostname(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not _HOSTNAME.match(value):
+        raise click.BadParameter(f"{value!r} is no host name", ctx, param)
+    return value
+
+
+def _directory(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    for each in value if isinstance(value, tuple) else (value,):
+        if each is not None and not each.is_dir():
+            raise click.BadParameter(f"{each} is no directory", ctx, param)
+    return value
+
+
+DOORS: Final[tuple[Callable[[F], F], ...]] = (
+    click.option(
+        "--submission", callback=_address, metavar="[HOST:]PORT", help="Its submission port."
+    ),
+    click.option("--lmtp", callback=_address, metavar="[HOST:]PORT", help="Where it speaks LMTP."),
+    click.option("--tls", callback=_address, metavar="[HOST:]PORT", help="Where TLS comes first."),
+    click.option(
+        "--user",
+        metavar="NAME[:PASSWORD]",
+        help=f"For AUTH; without a password it is taken from {PASSWORD}.",
+    ),
+    click.option(
+        "--names",
+        metavar="IP[:PORT]",
+        help="Where a scripted name server is to listen, which the server asks (cases of what it"
+        " sends).",
+    ),
+    click.option(
+        "--hops",
+        default="127.77.0.0/16",
+        show_default=True,
+        metavar="NETWORK",
+        help="Loopback addresses for scripted next hops (port 25).",
+    ),
+)
+MAIL: Final[tuple[Callable[[F], F], ...]] = (
+    click.option(
+        "--rcpt",
+        "rcpts",
+        multiple=True,
+        callback=_mailbox,
+        metavar="ADDRESS",
+        help="A mailbox of the server; twice for cases with two.",
+    ),
+    click.option(
+        "--unknown-rcpt",
+        "unknown",
+        default="",
+        callback=_mailbox,
+        metavar="ADDRESS",
+        help="A local address that does not exist.",
+    ),
+    click.option(
+        "--relay-rcpt",
+        "relay",
+        default="",
+        callback=_mailbox,
+        metavar="ADDRESS",
+        help="An address elsewhere, to which it must not relay for us.",
+    ),
+    click.option(
+        "--maildir",
+        "maildirs",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        callback=_directory,
+        metavar="DIR",
+        help="Where the mail of --rcpt arrives; as often as that.",
+    ),
+    click.option(
+        "--sender",
+        default="sender@client.conform.example",
+        show_default=True,
+        callback=_mailbox,
+        metavar="ADDRESS",
+        help="Who sends.",
+    ),
+    click.option(
+        "--sender-maildir",
+        "sender_maildir",
+        type=click.Path(path_type=Path),
+        callback=_directory,
+        metavar="DIR",
+        help="Where its reports arrive.",
+    ),
+    click.option(
+        "--hostname",
+        default="client.conform.example",
+        show_default=True,
+        callback=_hostname,
+        help="What the client calls itself.",
+    ),
+)
+TIMES: Final[tuple[Callable[[F], F], ...]] = (
+    click.option(
+        "--timeout",
+        "timeout_s",
+        type=float,
+        callback=_seconds,
+        default=10.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="For one reply.",
+    ),
+    click.option(
+        "--quiet",
+        "quiet_s",
+        type=float,
+        callback=_seconds,
+        default=0.5,
+        show_default=True,
+        metavar="SECONDS",
+        help="After which no answer is none.",
+    ),
+    click.option(
+        "--patience",
+        "patience_s",
+        type=float,
+        callback=_seconds,
+        default=20.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Until accepted mail has arrived.",
+    ),
+    click.option("--seed", type=int, help="Of an earlier run; printed by each."),
+)
+
+
+def run_options(command: F) -> F:
+    """All of them."""
+    for each in reversed((*MAIL, *DOORS, *TIMES)):
+        command = each(command)
+    return command
+
+
+def given(smtp: Address, options: dict[str, Any]) -> Given:
+    """What a run is given.  Raises click.UsageError."""
+    told = dict(options)
+    user, _, password = (told.pop("user") or "").partition(":")
+    if user and not password:
+        password = os.environ.get(PASSWORD, "")
+        if not password:
+            raise click.UsageError(f"--user: a password, please (NAME:PASSWORD, or {PASSWORD})")
+    if told["maildirs"] and len(told["maildirs"]) > len(told["rcpts"]):
+        raise click.UsageError("--maildir: there are more of them than --rcpt")
+    told["names"] = told["names"] or ""
+    if told["seed"] is None:
+        told["seed"] = secrets.randbelow(1 << 31)
+    return Given(smtp=smtp, user=user, password=password, **told)

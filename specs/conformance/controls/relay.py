@@ -1,0 +1,588 @@
+"""A faultless relay that no relayed case may fail: it takes mail, and passes it on by MX records.
+
+    async with relaying(Relay()) as given: ...         # a Given for a run against it
+
+It is as small as that allows, in memory, and impatient: what was put off is tried again within half
+a second.  Its faults are in `faults_relay`; each replaces a few of the attributes and methods here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Final
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import trio
+
+from specs.conformance.given import Given
+
+HOSTNAME: Final = "relay.control.example"
+BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, OSError)
+_ATOM: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+\Z")
+_NULL_MX: Final = "5.1.10"
+
+
+class Never(Exception):
+    """Fails for good: (status, what was said)."""
+
+    def __init__(self, text: str, status: str = "5.0.0") -> None:
+        self.text, self.status = text, status
+        super().__init__(text)
+
+
+class Later(Exception):
+    """Fails for now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """mail, rcpt: parameters as they came."""
+
+    sender: str
+    rcpts: tuple[str, ...]
+    content: bytes
+    mail: Mapping[str, str] = field(default_factory=dict)
+    rcpt: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    code: str
+    lines: tuple[str, ...]
+
+
+class Wire:
+    """To one next hop."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream: trio.SocketStream | trio.SSLStream[trio.SocketStream] = stream
+        self.input = b""
+        self.keywords: dict[str, str] = {}
+        self.tls = False
+        self.records: list[str] = []
+
+    async def send(self, octets: bytes) -> None:
+        await self.stream.send_all(octets)
+
+    async def line(self) -> bytes:
+        while b"\n" not in self.input:
+            more = bytes(await self.stream.receive_some(65536))
+            if not more:
+                raise Later("the connection was lost")
+            self.input += more
+        line, _, self.input = self.input.partition(b"\n")
+        return line.rstrip(b"\r")
+
+
+class Relay:
+    """What it does, in the order in which it does it; a fault overrides."""
+
+    hostname: ClassVar[str] = HOSTNAME
+    keywords: ClassVar[tuple[str, ...]] = ("8BITMIME", "SIZE 50000000", "DSN")
+    retry_s: ClassVar[float] = 0.5
+    reply_s: ClassVar[float] = 8.0
+    lifetime_s: ClassVar[float] = 60.0
+    connections: ClassVar[int] = 10
+    verb: ClassVar[str] = "EHLO"
+    starttls: ClassVar[bool] = True
+    pipelining: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self.names: tuple[str, int] = ("127.0.0.1", 53)
+        self.port = 25
+        self.dead: dict[str, float] = {}
+        #: The host's name of an address; names whose answers were validated.
+        self.named: dict[str, str] = {}
+        self.validated: set[str] = set()
+        self.nursery: trio.Nursery | None = None
+        self._limits: dict[str, trio.CapacityLimiter] = {}
+
+    # -- mail comes in ----------------------------------------------------------------------------
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """One client's session."""
+        wire = Wire(stream)
+        with suppress(*BROKEN, Later):
+            async with stream:
+                await wire.send(f"220 {self.hostname} ESMTP\r\n".encode())
+                await self._converse(wire)
+
+    async def _converse(self, wire: Wire) -> None:
+        sender: str | None = None
+        rcpts: list[str] = []
+        mail: dict[str, str] = {}
+        rcpt: dict[str, str] = {}
+        while True:
+            line = (await wire.line()).decode("utf-8", "surrogateescape")
+            verb = line.split(" ", 1)[0].upper()
+            said = "250 ok"
+            if verb == "EHLO":
+                shown = [self.hostname, *self.keywords]
+                said = "\r\n".join([*(f"250-{each}" for each in shown[:-1]), f"250 {shown[-1]}"])
+            elif verb == "MAIL":
+                sender, mail, rcpts = self.unrouted(_path(line)), _parameters(line), []
+            elif verb == "RCPT":
+                rcpts.append(self.unrouted(_path(line)))
+                rcpt = _parameters(line)
+            elif verb == "DATA" and sender is not None and rcpts:
+                await wire.send(b"354 go on\r\n")
+                content = await self._content(wire)
+                said = self.take(Letter(sender=sender, rcpts=tuple(rcpts), content=content,
+                                        mail=mail, rcpt=rcpt))  # fmt: skip
+                sender, rcpts = None, []
+            elif verb == "RSET":
+                sender, rcpts = None, []
+            elif verb == "QUIT":
+                await wire.send(b"221 bye\r\n")
+                return
+            elif verb not in ("HELO", "NOOP"):
+                said = "503 what?"
+            await wire.send(f"{said}\r\n".encode())
+
+    async def _content(self, wire: Wire) -> bytes:
+        while b"\r\n.\r\n" not in b"\r\n" + wire.input:
+            more = bytes(await wire.stream.receive_some(65536))
+            if not more:
+                raise Later("the connection was lost")
+            wire.input += more
+        raw, _, wire.input = (b"\r\n" + wire.input).partition(b"\r\n.\r\n")
+        return (raw.replace(b"\r\n.", b"\r\n") + b"\r\n")[2:]
+
+    def take(self, letter: Letter) -> str:
+        """What is answered to the end of a message."""
+        if self.bare(letter.content):
+            return "554 5.6.0 CR or LF by itself"
+        self.send(replace(letter, content=self.traced(letter)))
+        return "250 taken"
+
+    def bare(self, content: bytes) -> bool:
+        return re.search(rb"(?<!\r)\n|\r(?!\n)", content) is not None
+
+    def unrouted(self, path: str) -> str:
+        """Without a source route (RFC 5321 appendix C)."""
+        return path.rpartition(":")[2] if path.startswith("@") else path
+
+    def traced(self, letter: Letter) -> bytes:
+        line = f"Received: from client by {self.hostname}; Mon, 02 Nov 2026 10:00:00 +0000\r\n"
+        return line.encode() + letter.content
+
+    def send(self, letter: Letter) -> None:
+        """Each domain's recipients by themselves."""
+        domains = {each.rpartition("@")[2].lower() for each in letter.rcpts}
+        for domain in sorted(domains):
+            those = tuple(r for r in letter.rcpts if r.rpartition("@")[2].lower() == domain)
+            if self.nursery is not None:
+                self.nursery.start_soon(self.deliver, replace(letter, rcpts=those), domain)
+
+    # -- mail goes out ----------------------------------------------------------------------------
+
+    async def deliver(self, letter: Letter, domain: str) -> None:
+        """Until nobody is left, or its time is over."""
+        ends_s = trio.current_time() + self.lifetime_s
+        limit = self._limits.setdefault(domain, trio.CapacityLimiter(self.connections))
+        while letter.rcpts:
+            failed: dict[str, Never] = {}
+            waiting = set(letter.rcpts)
+            async with limit:
+                with suppress(Later):
+                    await self.attempt(letter, domain, waiting, failed)
+            if failed:
+                self.report(letter, failed)
+            letter = replace(letter, rcpts=tuple(
+                each for each in letter.rcpts if each in waiting and each not in failed
+            ))  # fmt: skip
+            if letter.rcpts and trio.current_time() > ends_s:
+                self.report(letter, dict.fromkeys(letter.rcpts, Never("too late", "4.4.7")))
+                return
+            if letter.rcpts:
+                await trio.sleep(self.retry_s)
+
+    async def attempt(
+        self, letter: Letter, domain: str, waiting: set[str], failed: dict[str, Never]
+    ) -> None:
+        """Who is done is taken out of `waiting`; who fails is put into `failed`.  Raises Later."""
+        refused: Never | None = None
+        try:
+            addresses = await self.hosts(domain)
+        except Never as never:
+            failed.update(dict.fromkeys(waiting, never))
+            return
+        for address in addresses:
+            if self.dead.get(address, 0.0) > trio.current_time():
+                continue
+            try:
+                await self.visit(address, letter, waiting, failed)
+            except Later:
+                continue
+            except Never as never:  # this host takes no mail: another may
+                refused = never
+                continue
+            except BROKEN:
+                self.dead[address] = trio.current_time() + self.retry_s
+                continue
+            return
+        if refused is not None:
+            failed.update(dict.fromkeys(waiting, refused))
+
+    async def visit(
+        self, address: str, letter: Letter, waiting: set[str], failed: dict[str, Never]
+    ) -> None:
+        """One connection.  Raises Later, Never, OSError and others of `BROKEN`."""
+        with trio.move_on_after(self.reply_s) as scope:
+            stream = await trio.open_tcp_stream(address, self.port)
+        if scope.cancelled_caught:
+            raise Later("no connection")
+        wire = Wire(stream)
+        wire.records = await self.dane(self.named.get(address, ""))
+        try:
+            await self.greet(wire)
+            try:
+                await self.transact(wire, letter, waiting, failed)
+            finally:
+                with trio.CancelScope(shield=True), suppress(Later, *BROKEN):
+                    await self.leave(wire)
+        finally:
+            await trio.aclose_forcefully(wire.stream)
+
+    async def greet(self, wire: Wire) -> None:
+        first = await self.reply(wire)
+        if first.code[0] != "2":
+            with suppress(Later):
+                await self.leave(wire)
+            raise Never(first.code) if first.code == "521" else Later(first.code)
+        await self.hello(wire)
+        if wire.records and "STARTTLS" not in wire.keywords:
+            self.unprotected()
+        if self.starttls and "STARTTLS" in wire.keywords and not wire.tls:
+            if (await self.say(wire, "STARTTLS")).code[0] != "2":
+                return
+            await self.secure(wire)
+            await self.hello(wire)
+
+    async def secure(self, wire: Wire) -> None:
+        """What came before is dropped (RFC 3207 6)."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if not isinstance(wire.stream, trio.SocketStream):
+            return
+        wire.stream = trio.SSLStream(wire.stream, context, https_compatible=True)
+        await wire.stream.do_handshake()
+        self.compare(wire.stream.getpeercert(binary_form=True) or b"", wire.records)
+        wire.input, wire.keywords, wire.tls = b"", {}, True
+
+    def unprotected(self) -> None:
+        """A host with TLSA records does not offer TLS (RFC 7672 2.2).  Raises Later."""
+        raise Later("no TLS")
+
+    def compare(self, certificate: bytes, records: Sequence[str]) -> None:
+        """With records of usage 3, of whole certificates and by SHA-256.  Raises Later."""
+        usable = self.usable(records)
+        digest = hashlib.sha256(certificate).hexdigest()
+        if usable and not any(each.split()[3].lower() == digest for each in usable):
+            raise Later("another certificate")
+
+    def usable(self, records: Sequence[str]) -> list[str]:
+        return [each for each in records if each.split()[:3] == ["3", "0", "1"]]
+
+    async def hello(self, wire: Wire) -> None:
+        said = await self.say(wire, f"{self.verb} {self.hostname}")
+        if said.code[0] == "5":
+            said = await self.say(wire, f"HELO {self.hostname}")
+        elif said.code[0] == "2":
+            rows = (each.upper().partition(" ") for each in said.lines[1:])
+            wire.keywords = {name: rest for name, _, rest in rows}
+        if said.code[0] != "2":
+            raise Later(said.code)
+
+    async def transact(
+        self, wire: Wire, letter: Letter, waiting: set[str], failed: dict[str, Never]
+    ) -> None:
+        """MAIL to the end.  Raises Later."""
+        self.check(wire, letter, waiting, failed)
+        rcpts = [each for each in letter.rcpts if each in waiting and each not in failed]
+        if not rcpts:
+            return
+        first = self.mail_line(wire, letter)
+        lines = [first, *(self.rcpt_line(wire, each, letter) for each in rcpts), "DATA"]
+        together = self.pipelining and "PIPELINING" in wire.keywords
+        if together:
+            await wire.send("".join(f"{each}\r\n" for each in lines).encode())
+        mail = await self.next(wire, lines[0], together)
+        if not together and mail.code[0] != "2":
+            self.judge(mail, rcpts, failed)
+            return
+        answers = [await self.next(wire, line, together) for line in lines[1:-1]]
+        taken = [who for who, each in zip(rcpts, answers, strict=True) if self.success(each)]
+        if not together and not taken:
+            self.refuse(rcpts, answers, failed)
+            return
+        data = await self.next(wire, "DATA", together)
+        if not self.success(mail):
+            self.judge(mail, rcpts, failed)
+        else:
+            self.refuse(rcpts, answers, failed)
+        if data.code[0] != "3":
+            self.judge(data, [each for each in taken if each not in failed], failed)
+            return
+        last = await self.content(wire, self.stuffed(letter.content) if taken else b"")
+        if self.success(last) and taken and self.success(mail):
+            waiting -= {*taken}
+            self.relayed(wire, letter, taken)
+        else:
+            self.judge(last, taken, failed)
+
+    async def content(self, wire: Wire, octets: bytes) -> Answer:
+        await wire.send(octets + b".\r\n")
+        return await self.reply(wire)
+
+    def check(
+        self, wire: Wire, letter: Letter, waiting: set[str], failed: dict[str, Never]
+    ) -> None:
+        """Whether this host can take it at all."""
+        most = wire.keywords.get("SIZE", "")
+        if most.isdigit() and 0 < int(most) < len(letter.content):
+            failed.update(dict.fromkeys(waiting, Never("too large", "5.3.4")))
+        if not letter.content.isascii() and "8BITMIME" not in wire.keywords:
+            failed.update(dict.fromkeys(waiting, Never("eight bits", "5.6.3")))
+
+    def refuse(
+        self, rcpts: Sequence[str], answers: Sequence[Answer], failed: dict[str, Never]
+    ) -> None:
+        """552 behind a recipient that was taken means that there are too many (4.5.3.1.10)."""
+        some = any(each.code[0] == "2" for each in answers)
+        for who, each in zip(rcpts, answers, strict=True):
+            if not (some and each.code == "552"):
+                self.judge(each, [who], failed)
+
+    def judge(self, answer: Answer, rcpts: Sequence[str], failed: dict[str, Never]) -> None:
+        """5yz is for ever; all else may pass."""
+        if answer.code[0] == "5":
+            failed.update(dict.fromkeys(rcpts, Never(f"{answer.code} {answer.lines[0]}")))
+
+    def success(self, answer: Answer) -> bool:
+        return answer.code[0] == "2"
+
+    def mail_line(self, wire: Wire, letter: Letter) -> str:
+        words = [f"MAIL FROM:<{letter.sender}>"]
+        if "SIZE" in wire.keywords:
+            words.append(f"SIZE={len(letter.content)}")
+        if "8BITMIME" in wire.keywords and not letter.content.isascii():
+            words.append("BODY=8BITMIME")
+        if "DSN" in wire.keywords:
+            words += [f"{n}={v}" for n, v in letter.mail.items() if n in ("ENVID", "RET")]
+        return " ".join(words)
+
+    def rcpt_line(self, wire: Wire, rcpt: str, letter: Letter) -> str:
+        words = [f"RCPT TO:<{self.shortest(rcpt)}>"]
+        if "DSN" in wire.keywords:
+            words += [f"{n}={v}" for n, v in letter.rcpt.items() if n in ("NOTIFY", "ORCPT")]
+        return " ".join(words)
+
+    def shortest(self, path: str) -> str:
+        local, at, domain = path.rpartition("@")
+        inner = local[1:-1]
+        dots = inner.startswith(".") or inner.endswith(".") or ".." in inner
+        bare = local[:1] == '"' and _ATOM.match(inner) and not dots
+        return f"{inner}{at}{domain}" if bare else path
+
+    def stuffed(self, content: bytes) -> bytes:
+        return (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
+
+    async def leave(self, wire: Wire) -> None:
+        await self.say(wire, "QUIT")
+
+    async def say(self, wire: Wire, line: str) -> Answer:
+        await wire.send(f"{line}\r\n".encode("utf-8", "surrogateescape"))
+        return await self.reply(wire)
+
+    async def next(self, wire: Wire, line: str, sent: bool) -> Answer:
+        return await self.reply(wire) if sent else await self.say(wire, line)
+
+    async def reply(self, wire: Wire) -> Answer:
+        """A whole one.  Raises Later."""
+        lines: list[str] = []
+        with trio.move_on_after(self.reply_s):
+            while True:
+                line = (await wire.line()).decode("utf-8", "replace")
+                code = line[:3]
+                if not re.match(r"[2-5][0-9][0-9](?:[ -]|\Z)", line):
+                    raise Later("that is no reply")
+                lines.append(line[4:])
+                if line[3:4] != "-":
+                    return Answer(code, tuple(lines))
+        raise Later("no reply in time")
+
+    # -- where to ---------------------------------------------------------------------------------
+
+    async def hosts(self, domain: str) -> list[str]:
+        """Addresses in order (RFC 5321 5.1).  Raises Never, Later."""
+        domain, records = await self.lookup(domain, "MX")
+        if not records:
+            return await self.addresses(domain, need=True)
+        rows = [(int(each.split()[0]), each.split()[1].rstrip(".")) for each in records]
+        if self.null(rows):
+            raise Never("takes no mail", _NULL_MX)
+        ordered = self.ordered(rows)
+        ordered = self.before_oneself(ordered)
+        if not ordered:
+            raise Never("that is me", "5.4.6")
+        found: list[str] = []
+        later = False
+        for _, host in ordered:
+            try:
+                found += await self.addresses(host)
+            except Later:
+                later = True
+        if not found and later:
+            raise Later("no addresses now")
+        if not found:
+            raise Never("no addresses", "5.4.4")
+        return found
+
+    def null(self, rows: Sequence[tuple[int, str]]) -> bool:
+        return any(not host for _, host in rows)
+
+    def ordered(self, rows: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+        return sorted(random.sample(rows, len(rows)), key=lambda row: row[0])
+
+    def before_oneself(self, rows: list[tuple[int, str]]) -> list[tuple[int, str]]:
+        own = min((row[0] for row in rows if row[1].lower() == self.hostname), default=1 << 16)
+        return [row for row in rows if row[0] < own]
+
+    async def addresses(self, host: str, *, need: bool = False) -> list[str]:
+        """Of a name; none for one that does not exist, unless needed.  Raises Later, Never."""
+        try:
+            _, four = await self.lookup(host, "A")
+            _, six = await self.lookup(host, "AAAA")
+        except Never:
+            if need:
+                raise
+            return []
+        if need and not four + six:
+            raise Never("no addresses", "5.1.2")
+        self.named.update(dict.fromkeys(six + four, host))
+        return six + four
+
+    async def dane(self, host: str) -> list[str]:
+        """TLSA records, if the host's name was validated.  Raises Later."""
+        if host not in self.validated:
+            return []
+        try:
+            _, records = await self.lookup(f"_{self.port}._tcp.{host}", "TLSA")
+        except Never:
+            return []
+        return records
+
+    async def lookup(self, name: str, kind: str) -> tuple[str, list[str]]:
+        """(the name that aliases lead to, texts of the records).  Raises Never, Later."""
+        query = dns.message.make_query(name, kind, flags=dns.flags.RD | dns.flags.AD)
+        with trio.move_on_after(2.0), trio.socket.socket(type=trio.socket.SOCK_DGRAM) as udp:
+            await udp.connect(self.names)
+            await udp.send(query.to_wire())
+            try:
+                answer = dns.message.from_wire(await udp.recv(65535))
+            except (dns.exception.DNSException, OSError):
+                raise Later("no answer of the name server") from None
+            return self.understood(answer, name, kind)
+        raise Later("no answer of the name server")
+
+    def understood(
+        self, answer: dns.message.Message, name: str, kind: str
+    ) -> tuple[str, list[str]]:
+        if answer.rcode() == dns.rcode.NXDOMAIN:
+            raise Never("no such domain", "5.1.2")
+        if answer.rcode() != dns.rcode.NOERROR:
+            raise Later("the name server failed")
+        if answer.flags & dns.flags.AD:
+            self.validated.add(name)
+        aliases = [s[0] for s in answer.answer if s.rdtype == dns.rdatatype.CNAME]
+        if aliases:
+            name = str(aliases[-1]).rstrip(".")
+        wanted = dns.rdatatype.from_text(kind)
+        return name, [str(each) for s in answer.answer if s.rdtype == wanted for each in s]
+
+    # -- reports ----------------------------------------------------------------------------------
+
+    def report(self, letter: Letter, failed: Mapping[str, Never]) -> None:
+        """To the sender, if there is one."""
+        notify = letter.rcpt.get("NOTIFY", "FAILURE").upper()
+        if letter.sender and notify != "NEVER":
+            self.bounce(letter, self.written(letter, failed))
+
+    def relayed(self, wire: Wire, letter: Letter, taken: Sequence[str]) -> None:
+        """The next hop reports no success (RFC 3461 5.2.2)."""
+        wanted = "SUCCESS" in letter.rcpt.get("NOTIFY", "").upper()
+        if letter.sender and wanted and "DSN" not in wire.keywords:
+            done = dict.fromkeys(taken, Never("relayed", "2.0.0"))
+            self.bounce(letter, self.written(letter, done, "relayed"))
+
+    def bounce(self, letter: Letter, content: bytes) -> None:
+        self.send(Letter(sender="", rcpts=(letter.sender,), content=content))
+
+    def written(self, letter: Letter, failed: Mapping[str, Never], action: str = "failed") -> bytes:
+        original = letter.rcpt.get("ORCPT")
+        first = f"\r\nOriginal-Recipient: {original}" if original else ""
+        blocks = "".join(
+            f"{first}\r\nFinal-Recipient: rfc822; {who}\r\nAction: {action}\r\n"
+            f"Status: {never.status}\r\n"
+            f"Diagnostic-Code: smtp; {never.text}\r\n" for who, never in failed.items()
+        )  # fmt: skip
+        envelope = letter.mail.get("ENVID")
+        head = letter.content.partition(b"\r\n\r\n")[0].decode("utf-8", "replace")
+        return (
+            f"From: <postmaster@{self.hostname}>\r\nTo: <{letter.sender}>\r\n"
+            "Date: Mon, 02 Nov 2026 10:00:00 +0000\r\nSubject: not delivered\r\n"
+            "MIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status;"
+            ' boundary="b"\r\n\r\n--b\r\n\r\nIt failed.\r\n\r\n--b\r\n'
+            f"Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; {self.hostname}\r\n"
+            + (f"Original-Envelope-Id: {envelope}\r\n" if envelope else "") + blocks
+            + f"\r\n--b\r\nContent-Type: text/rfc822-headers\r\n\r\n{head}\r\n\r\n--b--\r\n"
+        ).encode()  # fmt: skip
+
+
+def _path(line: str) -> str:
+    return re.sub(r'^[^<]*<((?:"(?:\\.|[^"\\])*"|[^>"])*)>.*$', r"\1", line, flags=re.DOTALL)
+
+
+def _parameters(line: str) -> dict[str, str]:
+    words = line.rpartition(">")[2].split()
+    return {name.upper(): value for name, _, value in (each.partition("=") for each in words)}
+
+
+@asynccontextmanager
+async def relaying(relay: Relay) -> AsyncIterator[Given]:
+    """It listens; what a run is to be given.  Nobody needs to be root: next hops listen at the port
+    where it listens, on other addresses.
+    """
+    names, relay.port = _free_port(), _free_port()
+    relay.names = ("127.0.0.1", names)
+    async with trio.open_nursery() as nursery:
+        relay.nursery = nursery
+        listeners = await trio.open_tcp_listeners(relay.port, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, relay.serve, listeners)
+        yield Given(
+            smtp=("127.0.0.1", relay.port), names=f"127.0.0.1:{names}", patience_s=6.0,
+            hops=f"127.77.0.0/16:{relay.port}", rcpts=(f"nobody@{HOSTNAME}",),
+        )  # fmt: skip
+        nursery.cancel_scope.cancel()
+
+
+def _free_port() -> int:
+    """For UDP and TCP, as far as can be known."""
+    while True:
+        with suppress(OSError), socket.create_server(("127.0.0.1", 0)) as tcp:
+            port: int = tcp.getsockname()[1]
+            with socket.socket(type=socket.SOCK_DGRAM) as udp:
+                udp.bind(("127.0.0.1", port))
+                return port

@@ -1,0 +1,58 @@
+"""What may become of a relayed message, as tables (`Way.fate` has the words), and what several
+files of relayed cases ask of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from specs.conformance.hop import Heard, Hop, Visit
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Verdict
+
+Fates = Mapping[str, Verdict]
+#: What a script returns.
+Seen = Observed | tuple[str, str]
+
+#: Nothing stands in its way.
+ARRIVES: Final[Fates] = MappingProxyType({"delivered": PASS})
+#: It should arrive; another end is not forbidden.
+SHOULD_ARRIVE: Final[Fates] = MappingProxyType({
+    "delivered": PASS, "put off": NON_STRICT, "kept waiting": NON_STRICT, "returned": NON_STRICT,
+    "sent again": NON_STRICT,
+})  # fmt: skip
+#: Refused for good: the sender hears of it.  Who tries again misses a SHOULD NOT.
+COMES_BACK: Final[Fates] = MappingProxyType({
+    "returned": PASS, "put off": NON_STRICT, "kept waiting": NON_STRICT,
+})  # fmt: skip
+#: It may be tried again at once, or in minutes, which is not seen.  It must not come back.
+IS_KEPT: Final[Fates] = MappingProxyType({"delivered": PASS, "put off": INFO, "kept waiting": INFO})
+#: The standard leaves it open; but what is said and done is recorded.
+OPEN: Final[Fates] = MappingProxyType({
+    "delivered": PASS, "returned": INFO, "put off": INFO, "kept waiting": INFO,
+})  # fmt: skip
+
+#: What any SMTP server may be told, with or without extensions (RFC 5321 4.1.1).
+BASIC: Final = frozenset({
+    "EHLO", "HELO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP",
+})  # fmt: skip
+
+
+def early(commands: Iterable[Heard], *, but: Iterable[str] = ()) -> list[Heard]:
+    """Those that did not wait for the reply before; QUIT does no harm behind the end of a message,
+    and is counted like all others.
+    """
+    spared = {*but}
+    return [each for each in commands if each.early and each.verb not in spared]
+
+
+def without_reply(visit: Visit) -> str:
+    """The first command that was sent too early, for people; "" if none was."""
+    found = early(visit.commands)
+    return found[0].line[:80] if found else ""
+
+
+def all_without_reply(hop: Hop) -> str:
+    """The same, of all visits of a hop."""
+    return next(filter(None, map(without_reply, hop.visits)), "")

@@ -1,0 +1,50 @@
+"""RFC 6376: the form of a signature, where a relay makes one of its own."""
+
+from __future__ import annotations
+
+import re
+
+from specs.conformance.bring import Way, bring, fields_of, name_of
+from specs.conformance.fates import Seen
+from specs.conformance.model import PASS
+from specs.conformance.section import Section
+from specs.conformance.session import NotApplicable, Session
+
+here = Section("6376", role="client")
+
+
+async def _tags(way: Way) -> dict[str, str]:
+    """Of the signature on top.  Raises NotApplicable if there is none."""
+    hop = await way.mx()
+    await way.send()
+    for each in fields_of((await way.one(hop)).content):
+        if name_of(each) == "dkim-signature":
+            text = re.sub(r"\s+", " ", each.partition(b":")[2].decode("ascii", "replace"))
+            pairs = (part.partition("=") for part in text.split(";"))
+            return {name.strip(): value.strip() for name, _, value in pairs}
+    raise NotApplicable("a signature (DKIM)")
+
+
+@here.case(
+    "3.5-tags", level="MUST", clauses="6376-3.5-a", needs="hops",
+    requirement="A signature has all the tags that it must have, and version 1",
+    sent="a message; its signature is looked at", allowed={"all": PASS},
+)  # fmt: skip
+async def _(talk: Session) -> Seen:
+    async with bring(talk) as way:
+        tags = await _tags(way)
+        missing = [each for each in ("v", "a", "b", "bh", "d", "h", "s") if not tags.get(each)]
+        if missing:
+            return "missing", ", ".join(missing)
+        return "all" if tags["v"] == "1" else ("another version", tags["v"])
+
+
+@here.case(
+    "5.4-from", level="MUST", clauses="6376-5.4-a", needs="hops",
+    requirement="A signature covers From", sent="a message; its signature is looked at",
+    allowed={"covered": PASS},
+)  # fmt: skip
+async def _(talk: Session) -> Seen:
+    async with bring(talk) as way:
+        names = [each.strip().lower() for each in (await _tags(way)).get("h", "").split(":")]
+        return "covered" if "from" in names else ("not covered", ", ".join(names))

@@ -1,0 +1,179 @@
+"""What a person reads: progress, a summary, and at the end the failures once more, each as
+
+FAIL 5321-4.1.1.4-data-without-rcpt (MUST)
+  requirement       DATA without an accepted recipient is refused
+  expected any of   503, 554
+  got               354 go ahead
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from specs.conformance.catalogue import Covered, share
+from specs.conformance.expectations import Judged
+from specs.conformance.junit import transcript
+from specs.conformance.model import Case, Result, Role, Verdict
+from specs.conformance.records import Record
+
+STYLES: Mapping[Verdict, str] = {
+    Verdict.PASS: "green", Verdict.NON_STRICT: "yellow", Verdict.FAIL: "bold red",
+    Verdict.ERROR: "red", Verdict.INFO: "cyan", Verdict.NOT_APPLICABLE: "dim",
+    Verdict.UNAVAILABLE: "dim",
+}  # fmt: skip
+#: Most lines of a transcript that a terminal is shown.
+SHOWN_LINES = 30
+
+
+def _safe(text: str) -> str:
+    """For a terminal: what comes from a server may hold escape sequences."""
+    return escape(
+        "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
+    )
+
+
+def show(record: Record, judged: Judged, console: Console, *, verbose: bool = False) -> None:
+    """The whole report of one server."""
+    console.print(f"{_safe(record.name)}: {_safe(record.greeting)}", highlight=False)
+    console.print(_table(record), highlight=False)
+    if verbose:
+        for each in record.results:
+            _line(each, console)
+    _skipped(record, console)
+    security = [
+        each for each in record.results if each.case.security and each.verdict is Verdict.FAIL
+    ]
+    for each in security:
+        console.print(
+            f"[bold red]security[/]: {each.case.id}: {_safe(each.case.security)}", highlight=False
+        )
+    for result, expected in judged.known:
+        console.print(
+            f"known {result.verdict}: {result.case.id}: {_safe(expected.reason)}", highlight=False
+        )
+    for result, expected in judged.passed:
+        console.print(
+            f"[bold red]UNEXPECTED {result.verdict.upper()}[/] {result.case.id}: it was expected to"
+            f" {expected.verdict} ({_safe(expected.reason)}); remove the entry", highlight=False,
+        )  # fmt: skip
+    for result in judged.unexpected:
+        failure(result, console)
+    counts = ", ".join(f"{number} {what}" for what, number in record.counts.items() if number)
+    console.print(
+        f"{len(record.results)} cases, {_clauses(record)} clauses: {counts}"
+        f" ({record.seconds:.1f} s, seed {record.seed})", highlight=False,
+    )  # fmt: skip
+
+
+def _clauses(record: Record) -> int:
+    """Clauses that were really tried."""
+    return len({name for each in record.results if _tried(each) for name in each.case.clauses})
+
+
+def _tried(result: Result) -> bool:
+    return result.verdict not in (Verdict.NOT_APPLICABLE, Verdict.UNAVAILABLE, Verdict.ERROR)
+
+
+def _table(record: Record) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("RFC")
+    for verdict in Verdict:
+        table.add_column(verdict.value, justify="right", style=STYLES[verdict])
+    by_rfc: dict[str, Counter[Verdict]] = {}
+    for each in record.results:
+        by_rfc.setdefault(each.case.rfc, Counter())[each.verdict] += 1
+    for rfc, counts in by_rfc.items():
+        table.add_row(rfc, *(str(counts[each] or "") for each in Verdict))
+    return table
+
+
+def _skipped(record: Record, console: Console) -> None:
+    """Why cases were not tried: by keyword, by option."""
+    for verdict, says in (
+        (Verdict.NOT_APPLICABLE, "not applicable, since not offered"),
+        (Verdict.UNAVAILABLE, "unavailable"),
+    ):
+        found = Counter(each.saw for each in record.results if each.verdict is verdict)
+        if found:
+            told = ", ".join(f"{_safe(why)} ({number})" for why, number in sorted(found.items()))
+            console.print(f"{says}: {told}", highlight=False, style="dim")
+
+
+def _line(result: Result, console: Console) -> None:
+    style = STYLES[result.verdict]
+    console.print(
+        f"[{style}]{result.verdict:14}[/] {result.case.id}  {_safe(result.observed)}"
+        f" {_safe(result.saw[:80])}".rstrip(), highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def failure(result: Result, console: Console) -> None:
+    """One that counts, whole."""
+    case = result.case
+    got = f"{result.observed} {result.saw}".strip() or "nothing"
+    tag = " [bold red]security[/]" if case.security else ""
+    console.print(
+        f"[{STYLES[result.verdict]}]{result.verdict.upper()}[/] {case.id} ({case.level}){tag}",
+        highlight=False,
+    )
+    for what, text in (
+        ("requirement", case.requirement), ("sent", case.sent),
+        ("expected any of", ", ".join(case.expected)), ("got", got),
+    ):  # fmt: skip
+        console.print(f"  {what:17} {_safe(text)}", highlight=False, soft_wrap=True)
+    lines = transcript(result.transcript).splitlines()
+    for line in lines[-SHOWN_LINES:]:
+        console.print(f"  [dim]{_safe(line[:160])}[/]", highlight=False, soft_wrap=True)
+
+
+def list_cases(cases: Iterable[Case], console: Console) -> None:
+    """A line each."""
+    for each in cases:
+        tags = " ".join(
+            [
+                *(["security"] if each.security else []),
+                *(["slow"] if each.slow else []),
+                *each.keywords,
+            ]
+        )
+        console.print(
+            f"{each.id}  {each.level}  {each.role}  {_safe(each.requirement)}"
+            + (f"  [dim]{tags}[/]" if tags else ""), highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def coverage_table(rows: Sequence[Covered], console: Console) -> None:
+    """By role and level, by RFC; then every clause that no case looks at, with its reason."""
+    table = Table(box=None, pad_edge=False)
+    for name in (
+        "role",
+        "clauses",
+        "covered",
+        "not observable",
+        "not yet",
+        "share",
+        "MUST, MUST NOT",
+    ):
+        table.add_column(name, justify="left" if name == "role" else "right")
+    roles: tuple[Role, ...] = ("server", "delivery", "client", "relay")
+    for role in roles:
+        own = [each for each in rows if each.clause.role == role]
+        states = Counter(each.state for each in own)
+        musts = share(rows, roles=[role], levels=["MUST", "MUST NOT"])
+        table.add_row(
+            role, str(len(own)), str(states["covered"]), str(states["not observable"]),
+            str(states["not yet covered"]), f"{share(rows, roles=[role]):.1%}", f"{musts:.1%}",
+        )  # fmt: skip
+    console.print(table, highlight=False)
+    for each in rows:
+        if each.state != "covered":
+            clause = each.clause
+            console.print(
+                f"{clause.id}  {clause.level}  {clause.role}  {each.state}: {_safe(each.reason)}",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip

@@ -1,0 +1,171 @@
+"""python -m subjects.conformance: servers set up, and measured by the conformance suite.
+
+python -m subjects.conformance --docs docs/conformance [SERVER ...]   measure, write documents
+python -m subjects.conformance --json DIR [SERVER ...]                measure, keep the records
+python -m subjects.conformance --up SERVER [COMMAND ...]              a command beside a server
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+import trio
+
+from faultinject import networks, overlay
+from faultinject.target import TargetError
+from specs.conformance import records, summary
+from specs.conformance.given import Given
+from specs.conformance.model import Case, Door, Result, Verdict
+from specs.conformance.page import page
+from specs.conformance.records import Record
+from specs.conformance.registry import all_cases
+from specs.conformance.run import Offered, Run
+from specs.conformance.selection import NothingMatches, chosen
+from subjects.conformance.servers import SERVERS
+from subjects.conformance.setup import Ready
+
+JOBS: Final = 12
+#: Whose cases begin where it relays for us, and where it does not.
+OURS, STRANGERS = ("client", "relay"), ("server", "delivery")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("words", nargs=-1)
+@click.option(
+    "--docs", type=click.Path(path_type=Path, file_okay=False), help="Write the documents there."
+)
+@click.option(
+    "--json",
+    "kept",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep the records there.",
+)
+@click.option("--section", "sections", multiple=True, help="Only these cases.")
+@click.option(
+    "--up", "up", is_flag=True, help="The words are a server and a command to run beside it."
+)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--jobs", type=click.IntRange(1, 100), default=JOBS, show_default=True)
+@click.option("-v", "verbose", is_flag=True, help="Show what failed.")
+def main(
+    words: tuple[str, ...], docs: Path | None, kept: Path | None, sections: tuple[str, ...],
+    up: bool, seed: int, jobs: int, verbose: bool,
+) -> None:  # fmt: skip
+    """Set servers up, each in a root and a network of its own, and measure them."""
+    names = words[:1] if up else words or tuple(SERVERS)
+    if unknown := [each for each in names if each not in SERVERS]:
+        raise click.UsageError(f"no such server: {unknown[0]}; there are {', '.join(SERVERS)}")
+    try:
+        cases = chosen(all_cases(), sections)
+    except NothingMatches as error:
+        raise click.UsageError(str(error)) from None
+    found = []
+    for name in names:
+        setup = SERVERS[name]()
+        why = setup.unavailable()
+        if why is not None:
+            click.echo(f"{name}: unavailable: {why}", err=True)
+            sys.exit(3)
+        with overlay.scratch("conform") as (place, _), networks.own():
+            try:
+                with setup.up(place) as ready:
+                    if up:
+                        sys.exit(_beside(ready, words[1:]))
+                    found.append(measure(setup.name, ready, cases, seed=seed, jobs=jobs))
+            except TargetError as error:
+                click.echo(f"{name}: {error}", err=True)
+                sys.exit(3)
+        counts = ", ".join(f"{number} {what}" for what, number in found[-1].counts.items())
+        click.echo(f"{name}: {counts} ({found[-1].seconds:.1f} s)", err=True)
+        if verbose:
+            _tell(found[-1].results)
+    _write(found, docs, kept)
+
+
+def measure(name: str, ready: Ready, cases: Sequence[Case], *, seed: int, jobs: int) -> Record:
+    """All cases; those about what it sends from where it relays for us."""
+    began_s, began = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    results: dict[str, Result] = {}
+    offered: dict[Door, Offered] = {}
+    results |= {each.case.id: each for each in _spared(cases, ready)}
+    for given, roles in ((ready.given, STRANGERS), (ready.relaying, OURS)):
+        own = [each for each in cases if each.role in roles and each.id not in results]
+        if own:
+            run = Run(given=_seeded(given, seed), cases=own, jobs=jobs)
+            done = trio.run(run.run)
+            results |= {each.case.id: each for each in done}
+            offered = {**run.offered, **offered}
+    return records.of(
+        name, _seeded(ready.given, seed), offered, [results[each.id] for each in cases],
+        version=ready.version, configuration=ready.configuration, began=began,
+        seconds=time.monotonic() - began_s,
+    )  # fmt: skip
+
+
+def _spared(cases: Sequence[Case], ready: Ready) -> Iterator[Result]:
+    """What is not put to it."""
+    for each in cases:
+        for name, why in ready.spared.items():
+            if each.role in OURS and each.id.startswith(name):
+                yield Result(case=each, verdict=Verdict.UNAVAILABLE, saw=why)
+                break
+
+
+def _seeded(given: Given, seed: int) -> Given:
+    return replace(given, seed=seed)
+
+
+def _beside(ready: Ready, command: Sequence[str]) -> int:
+    """A command in the server's network, with the options of `refmta-conform` in REFMTA_CONFORM."""
+    environment = {**os.environ, "REFMTA_CONFORM": " ".join(options(ready.given))}
+    click.echo(environment["REFMTA_CONFORM"])
+    line, inherited = networks.command(*(command or ("sleep", "infinity")))
+    return subprocess.run(line, env=environment, check=False, pass_fds=inherited).returncode  # noqa: S603
+
+
+def options(given: Given) -> list[str]:
+    """Of refmta-conform."""
+    found = [f"{given.smtp[0]}:{given.smtp[1]}", "--sender", given.sender]
+    for each in given.rcpts:
+        found += ["--rcpt", each]
+    found += ["--unknown-rcpt", given.unknown, "--relay-rcpt", given.relay]
+    for path in given.maildirs:
+        found += ["--maildir", str(path)]
+    found += ["--sender-maildir", str(given.sender_maildir)] if given.sender_maildir else []
+    for name, door in (("submission", given.submission), ("tls", given.tls), ("lmtp", given.lmtp)):
+        found += [f"--{name}", f"{door[0]}:{door[1]}"] if door else []
+    return found + (["--user", f"{given.user}:{given.password}"] if given.user else [])
+
+
+def _tell(results: Sequence[Result]) -> None:
+    for each in results:
+        if each.verdict in ("fail", "error", "non-strict"):
+            got = f"{each.observed} {each.saw}".strip()
+            told = f"  {each.verdict} {each.case.id}: {each.case.requirement}; got {got}"
+            click.echo(told.encode("ascii", "backslashreplace").decode(), err=True)
+
+
+def _write(found: Sequence[Record], docs: Path | None, kept: Path | None) -> None:
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        for each in found:
+            told = json.dumps(records.as_json(each), indent=1)
+            (kept / f"{each.name.lower()}.json").write_text(told + "\n", encoding="utf-8")
+    if docs is not None:
+        docs.mkdir(parents=True, exist_ok=True)
+        (docs / "matrix.html").write_text(page.page(found), encoding="utf-8")
+        (docs / "summary.md").write_text(summary.markdown(found) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

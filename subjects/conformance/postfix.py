@@ -1,0 +1,82 @@
+"""Debian's Postfix: Debian's configuration for an Internet site, with TLS, submission and AUTH."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from faultinject import networks
+from faultinject.peers.postfix import Postfix as Peer
+from faultinject.target import Site
+from subjects.conformance.setup import (
+    CERTIFICATE,
+    DOMAIN,
+    HOSTNAME,
+    KEY,
+    PASSWORD,
+    SUBMISSION,
+    SUBMISSIONS,
+    PeerSetup,
+    certificate,
+)
+
+SETTINGS: Final = {
+    "inet_interfaces": f"127.0.0.1, {networks.OTHER}",
+    "smtpd_tls_security_level": "may",
+    "smtpd_tls_cert_file": CERTIFICATE,
+    "smtpd_tls_key_file": KEY,
+    "smtp_tls_security_level": "may",
+    "message_size_limit": "10240000",  # Postfix's own default
+    "smtpd_sasl_path": "smtpd",
+    "smtpd_sasl_type": "cyrus",
+    "smtpd_client_connection_count_limit": "0",
+    "smtpd_client_connection_rate_limit": "0",
+}
+SASL: Final = "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\n"
+#: Services beside the one on port 25; -n: not in a jail, where the password file is not.
+SERVICES: Final = (
+    ("submission", "smtpd_tls_security_level=encrypt"),
+    ("submissions", "smtpd_tls_wrappermode=yes"),
+)
+
+
+class _Peer(Peer):
+    name = "conform-postfix"
+    recipe = replace(
+        Peer.recipe, name="conform-postfix",
+        packages=(*Peer.recipe.packages, "libsasl2-modules", "sasl2-bin", "openssl"),
+    )  # fmt: skip
+
+    def write_configuration(self, site: Site) -> None:
+        super().write_configuration(site)
+        certificate(self)
+        self.run("postconf", "-e", *(f"{key}={value}" for key, value in SETTINGS.items()))
+        self.put("/etc/postfix/sasl/smtpd.conf", SASL)
+        self.run("saslpasswd2", "-p", "-c", "-u", HOSTNAME, "ada", stdin=PASSWORD)
+        self.run("saslpasswd2", "-p", "-c", "-u", DOMAIN, "ada", stdin=PASSWORD)
+        self.run("chown", "root:postfix", "/etc/sasldb2")
+        self.run("chmod", "640", "/etc/sasldb2")
+        for name, setting in SERVICES:
+            self.run("postconf", "-M", f"{name}/inet={name} inet n - n - - smtpd")
+            options = (
+                "smtpd_sasl_auth_enable=yes", setting,
+                "smtpd_relay_restrictions=permit_sasl_authenticated,reject",
+                "smtpd_recipient_restrictions=permit_sasl_authenticated,reject",
+            )  # fmt: skip
+            for each in options:
+                key, _, value = each.partition("=")
+                self.run("postconf", "-P", f"{name}/inet/{key}={value}")
+
+
+class Postfix(PeerSetup):
+    """See above."""
+
+    packages = ("postfix",)
+    files = ("/etc/postfix/main.cf", "/etc/postfix/master.cf")
+    doors = {  # noqa: RUF012
+        "submission": (networks.OTHER, SUBMISSION), "tls": (networks.OTHER, SUBMISSIONS),
+        "user": "ada", "password": PASSWORD,
+    }  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__(_Peer(), "Postfix")
