@@ -13,8 +13,8 @@ Rules a reader may rely on
   with how it ended and the end of what it said.
 - The directory is one of `overlay.scratch`: its owner's lock tells the next start that it may go.
 
-The outcome comes back as JSON in a file.  Nothing is pickled, so a case may run on a machine that
-is trusted less than this one.
+The outcome comes back as JSON in a file, and nothing here is pickled: what a case has done to its
+process can't reach the one that asked.  (What dask does between machines is told in `engines`.)
 """
 
 from __future__ import annotations

@@ -117,9 +117,10 @@ def kill(
     tell(show.as_json(result, known), report, lambda console: show.show(result, known, console))
     if case_directory is not None:
         _write_cases(result, known, name, case_directory)
+    if show.unknown(result, known):
+        sys.exit(EX_FINDING)
     if not result.hit:
         fail(EX_USAGE, "no point was hit: no such process makes such a call that matters")
-    sys.exit(EX_FINDING if show.unknown(result, known) else 0)
 
 
 def _record(resume: Path | None, name: str) -> Record:

@@ -18,13 +18,14 @@ from unit.faultinject.toy_target import Toy
 
 from faultinject import cases, networks, target
 from faultinject.cases import Case
-from faultinject.kill import calls, harness
+from faultinject.kill import calls, command, harness
 from faultinject.kill.command import kill
 from faultinject.kill.grip import GripError, Seen, gripping
 from faultinject.kill.plan import Plan, Turns, lanes
 from faultinject.kill.points import FAULTS, Other, Point, Record, ResumeError, Trial
 from faultinject.kill.quiet import rests, until_quiet
-from faultinject.kill.siege import Siege
+from faultinject.kill.siege import Result, Siege
+from faultinject.ledger import Finding
 from faultinject.processes import Process, look
 
 ONE = Plan(scripts=("one",), jobs=1)
@@ -470,6 +471,19 @@ def test_a_known_failure_is_told_and_no_finding(toy, monkeypatch):
 def test_a_kind_that_there_is_not(toy):
     done = run("--script", "one", "--kind", "nobody")
     assert done.exit_code == 2 and "no such process" in done.stderr
+
+
+def test_a_finding_counts_also_where_no_point_was_hit(toy, monkeypatch):
+    """Of the server without a fault, or of its end: nothing may hide it."""
+
+    def found(make, plan, place, record, say):
+        return Result(target="toy", plan=plan, findings=[Finding(name="stop", text="it hangs")])
+
+    monkeypatch.setattr(command, "besiege", found)
+    assert run("--script", "one").exit_code == 1
+    monkeypatch.setattr(command, "besiege", lambda *_: Result(target="toy", plan=_[1]))
+    done = run("--script", "one")
+    assert done.exit_code == 2 and "no point was hit" in done.stderr
 
 
 @as_root
