@@ -53,6 +53,7 @@ async def test_a_message(nursery: trio.Nursery) -> None:
         assert (await talk(*ENVELOPE))[:3] == b"354"
         assert (await talk(b"Subject: x\r\n\r\n..dot\r\nx.\n.\r\n\r\n.\r\n"))[:3] == b"250"
         assert (await talk(b"QUIT\r\n"))[:3] == b"221"
+        await hop.bell.until(lambda: bool(hop.taken), 2.0)
         (mail,) = hop.taken
         assert mail.content == b"Subject: x\r\n\r\n.dot\r\nx.\n.\r\n\r\n"
         assert (mail.sender.path, mail.paths, mail.by) == ("a@b", ("c@d",), "DATA")
@@ -69,6 +70,7 @@ async def test_an_empty_message_and_chunks(nursery: trio.Nursery) -> None:
         assert (await talk(b".\r\n"))[:3] == b"250"
         assert (await talk(*ENVELOPE[1:3], b"BDAT 3\r\nab\n"))[:3] == b"250"
         assert (await talk(b"BDAT 2 LAST\r\n.\r"))[:3] == b"250"
+        await hop.bell.until(lambda: len(hop.taken) == 2, 2.0)  # noted after it is answered
         assert [each.content for each in hop.taken] == [b"", b"ab\n.\r"]
 
 
