@@ -16,7 +16,7 @@ from typing import Final
 from specs.conformance.cases.rfc1870 import delivered
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply
 from specs.conformance.section import Section
-from specs.conformance.session import Refused, Session
+from specs.conformance.session import Refused, Session, Unavailable
 
 here = Section("2920")
 
@@ -249,12 +249,12 @@ async def _(talk: Session) -> tuple[str, str]:
 
 
 async def nobody(talk: Session, lines: Sequence[str]) -> tuple[Reply, Reply | None]:
-    """The reply to DATA, and if that was 354, the reply to a lone dot.  Raises Refused."""
+    """The reply to DATA, and if that was 354, the reply to a lone dot.  Raises Unavailable."""
     await talk.upto("ehlo")
     await talk.send(joined(talk, lines))
     found = await talk.replies(len(lines))
     if len(found) == len(lines) and any(each.positive for each in found[1:-1]):
-        raise Refused("a recipient that is refused", found[1])
+        raise Unavailable("a recipient that is refused at RCPT")
     last = found[-1]
     if last.code != "354":
         return last, None

@@ -16,7 +16,7 @@ from typing import Final
 from specs.conformance.cases.rfc1870 import delivered, other_token, small_limit
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply
 from specs.conformance.section import Section
-from specs.conformance.session import Refused, Session
+from specs.conformance.session import Refused, Session, Unavailable
 
 here = Section("3030")
 
@@ -105,7 +105,8 @@ async def _(talk: Session) -> tuple[str, str]:
 # -- 2: the command -------------------------------------------------------------------------------
 
 #: (name, line, octets sent behind it).  Of these the size is no decimal number: who takes it for
-#: one may cut the chunk elsewhere than its neighbour does.
+#: one may cut the chunk elsewhere than its neighbour does.  RFC 3030 has the grammar, and says
+#: nothing of what a server must do with others: to read the digits at the beginning is no fail.
 NO_SIZE: Final = (
     ("no-size", "BDAT", b""), ("letters", "BDAT abc", b""), ("last-alone", "BDAT LAST", b""),
     ("negative", "BDAT -1", b""), ("negative-last", "BDAT -6 LAST", QUIT),
@@ -125,6 +126,7 @@ for slug, line, octets in (*NO_SIZE, *NO_LAST):
         return await talk.reply()
 
     lenient = (slug, line, octets) in NO_LAST
+    digits_first = slug in ("hexadecimal", "fraction", "unit")
     here.case(
         f"2-{slug}",
         level="IMPLIED",
@@ -132,7 +134,7 @@ for slug, line, octets in (*NO_SIZE, *NO_LAST):
         requirement="BDAT whose arguments are not a size and perhaps LAST is a syntax error",
         sent=line + (" | QUIT (as its chunk)" if octets else ""),
         allowed={"501": PASS, "5yz": NON_STRICT, "421": NON_STRICT, "closed": NON_STRICT}
-        | ({"250": NON_STRICT} if lenient else {}),
+        | ({"250": NON_STRICT} if lenient or digits_first else {}),
         keywords="CHUNKING",
         needs="rcpt",
         security="" if lenient else AS_COMMANDS,
@@ -489,8 +491,8 @@ for slug, clause, lines, refused in EARLY:
             await talk.upto("ehlo")
             for line in lines:
                 await talk.must(talk.fill(line))
-            if refused and (reply := await talk.say(talk.fill(refused))).positive:
-                raise Refused("a recipient that is refused", reply)
+            if refused and (await talk.say(talk.fill(refused))).positive:
+                raise Unavailable("a recipient that is refused at RCPT")
             return await in_step(talk, await chunk(talk, QUIT, last=last))
 
         shown = " | ".join([*lines, *([refused] if refused else []), "BDAT 6"])
@@ -812,12 +814,14 @@ async def one_write(talk: Session, octets: bytes, wanted: str) -> tuple[str, str
 
 
 async def must_refuse(talk: Session, rcpt: str) -> None:
-    """That recipient, asked beside this.  Raises Refused if it is accepted."""
+    """That recipient, asked beside this.  Raises Unavailable if it is accepted, Refused."""
     beside = talk.another()
     await beside.upto("mail")
     reply = await beside.say(f"RCPT TO:<{rcpt}>")
-    if reply.kind != "reply" or reply.positive:
-        raise Refused("a recipient that is refused", reply)
+    if reply.positive:
+        raise Unavailable("a recipient that is refused at RCPT")
+    if reply.kind != "reply":
+        raise Refused(f"RCPT TO:<{rcpt}>", reply)
     await beside.say("QUIT")
     await beside.close()
 

@@ -15,6 +15,7 @@ What is tricky
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Verdict
@@ -28,12 +29,13 @@ from specs.conformance.provoking import (
     in_form,
     of_delivery,
     of_failure,
+    taken_apart,
     unwanted,
     value,
     wait,
 )
 from specs.conformance.section import Section
-from specs.conformance.session import NotApplicable, Session, Unavailable
+from specs.conformance.session import NotApplicable, Refused, Session, Unavailable
 
 here = Section("3461")
 
@@ -354,11 +356,27 @@ async def _(talk: Session) -> tuple[str, str]:
 # -- 6.1: the envelope ----------------------------------------------------------------------------
 
 
-def return_path(report: Report) -> tuple[str, str]:
+async def return_path(talk: Session, report: Report) -> tuple[str, str]:
+    """Raises Unavailable if any mail with the null reverse-path shows what this report shows."""
     found = report.header.get("return-path", ())
     if not found:
         return "no Return-Path", ""
-    return ("null" if found[0].replace(" ", "") == "<>" else "another"), ", ".join(found)
+    if found[0].replace(" ", "") == "<>":
+        return "null", ", ".join(found)
+    if found[0] == await null_shown(talk):
+        raise Unavailable("a mailbox that shows the null reverse-path as it is")
+    return "another", ", ".join(found)
+
+
+async def null_shown(talk: Session) -> str:
+    """What Return-Path the sender's mailbox gives to mail with the null reverse-path."""
+    beside = talk.another()
+    beside.token = "n" + talk.token[1:]
+    with suppress(Refused):
+        await beside.transact(sender="", rcpts=(talk.given.sender,))
+        for each in await beside.reports():
+            return first(taken_apart(each).header, "return-path")
+    return ""
 
 
 NULL: Final[Mapping[str, Verdict]] = {"null": PASS, "no Return-Path": INFO}
@@ -371,7 +389,7 @@ NULL: Final[Mapping[str, Verdict]] = {"null": PASS, "no Return-Path": INFO}
     sent="mail with NOTIFY=SUCCESS; Return-Path of the report",
 )  # fmt: skip
 async def _(talk: Session) -> tuple[str, str]:
-    return return_path(await of_delivery(talk, mail=f"ENVID={talk.token}"))
+    return await return_path(talk, await of_delivery(talk, mail=f"ENVID={talk.token}"))
 
 
 @here.case(
@@ -381,7 +399,7 @@ async def _(talk: Session) -> tuple[str, str]:
     sent="mail to an address that fails later; Return-Path of the report",
 )  # fmt: skip
 async def _(talk: Session) -> tuple[str, str]:
-    return return_path(await of_failure(talk))
+    return await return_path(talk, await of_failure(talk))
 
 
 #: Fields that might be taken for where a report should go.
@@ -524,7 +542,13 @@ def envid(slug: str, xtext: str, decoded: str, requirement: str) -> None:
         sent=f"mail with ENVID={{token}}.{xtext} and NOTIFY=SUCCESS",
     )  # fmt: skip
     async def _(talk: Session) -> tuple[str, str]:
-        report = with_status(await of_delivery(talk, mail=f"ENVID={talk.token}.{xtext}"))
+        try:
+            found = await of_delivery(talk, mail=f"ENVID={talk.token}.{xtext}")
+        except Refused as error:
+            if slug == "punctuation" and error.what.startswith("MAIL"):  # judged in 4.4
+                raise Unavailable("an ENVID with punctuation") from None
+            raise
+        report = with_status(found)
         got = first(report.about, "original-envelope-id")
         return compared(got, f"{talk.token}.{decoded}", f"{talk.token}.{xtext}"), got
 
@@ -614,7 +638,12 @@ def orcpt(slug: str, xtext: str, kind: str, address: str, requirement: str) -> N
         sent=f"mail with ORCPT={xtext if len(xtext) < 70 else xtext[:20] + '...'}, NOTIFY=SUCCESS",
     )  # fmt: skip
     async def _(talk: Session) -> tuple[str, str]:
-        report = await of_delivery(talk, mail=f"ENVID={talk.token}", rcpt=f"ORCPT={xtext}")
+        try:
+            report = await of_delivery(talk, mail=f"ENVID={talk.token}", rcpt=f"ORCPT={xtext}")
+        except Refused as error:
+            if slug in ("long", "other-type") and error.what.startswith("RCPT"):  # judged in 4.2
+                raise Unavailable("an ORCPT that is long, or of another type") from None
+            raise
         got = first(with_status(report).recipients[0], "original-recipient")
         label = compared(value(got)[1], address, xtext.partition(";")[2])
         return ("another type" if value(got)[0] != kind and label != "absent" else label), got
@@ -624,24 +653,40 @@ for _orcpt in ORCPTS:
     orcpt(*_orcpt)
 
 
+def invented(talk: Session, report: Report) -> tuple[str, str]:
+    """Whether there is an Original-Recipient, and another than the recipient."""
+    label, saw = without(report, "original-recipient")
+    for group in report.recipients:
+        own = {value(first(group, "final-recipient"))[1].lower(), talk.given.rcpt.lower()}
+        said = [value(each)[1].lower() for each in group.get("original-recipient", ())]
+        if any(each not in own for each in said):
+            return "another", saw
+    return label, saw
+
+
+#: 6.3 (d) forbids it; 5.2.1 (d) allows an ORCPT that was not given, with the recipient's own
+#: address, on the way: the texts differ.
+NO_ORCPT: Final[Mapping[str, Verdict]] = {"absent": PASS, "present": NON_STRICT}
+
+
 @here.case(
     "6.3-no-orcpt", level="MUST NOT", clauses="3461-6.3-c", keywords="DSN", role="delivery",
-    needs="rcpt sendermail", allowed={"absent": PASS},
+    needs="rcpt sendermail", allowed=NO_ORCPT,
     requirement="A report has no Original-Recipient if no ORCPT was given",
     sent="mail with NOTIFY=SUCCESS and without ORCPT",
 )  # fmt: skip
 async def _(talk: Session) -> tuple[str, str]:
-    return without(await of_delivery(talk, mail=f"ENVID={talk.token}"), "original-recipient")
+    return invented(talk, await of_delivery(talk, mail=f"ENVID={talk.token}"))
 
 
 @here.case(
     "6.3-no-orcpt-of-failure", level="MUST NOT", clauses="3461-6.3-c", role="delivery",
-    needs="rcpt sendermail", allowed={"absent": PASS},
+    needs="rcpt sendermail", allowed=NO_ORCPT,
     requirement="A report on a failure has no Original-Recipient if no ORCPT was given",
     sent="mail without ORCPT to an address that fails after it was accepted",
 )  # fmt: skip
 async def _(talk: Session) -> tuple[str, str]:
-    return without(in_form(await of_failure(talk)), "original-recipient")
+    return invented(talk, in_form(await of_failure(talk)))
 
 
 @here.case(

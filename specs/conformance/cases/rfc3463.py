@@ -34,8 +34,10 @@ async def seen(talk: Session, lines: tuple[str, ...]) -> list[tuple[str, Reply]]
         reply = await beside.say(beside.fill(line))
         if reply.kind != "reply":
             break
-        if reply.code == "354":
-            raise Refused("DATA without a recipient", reply)
+        if reply.code == "354":  # without a recipient, too: the end is refused (RFC 5321 3.3)
+            reply = await beside.content(beside.message())
+            if reply.kind != "reply":
+                break
         for text in reply.lines:
             if (code := CODE.match(text)) is not None and reply.code != "421":
                 found.append((code[0], reply))

@@ -231,8 +231,11 @@ NO_PATHS = (
     ("rcpt-open", "mail", "RCPT TO:<postmaster"),
     ("rcpt-list", "mail", "RCPT TO:<postmaster,postmaster>"),
 )  # fmt: skip
-#: Of them, those that a tolerant server may read as the one path that was meant.
-TOLERABLE: Final = ("mail-open", "mail-two", "rcpt-open", "rcpt-two", "mail-no-local")
+#: Of them, those that a tolerant server may read as the one path that was meant, or as a mailbox
+#: that it does not know (`<@>`, as in 4.1.2).
+TOLERABLE: Final = (
+    "mail-open", "mail-two", "mail-at", "mail-no-local", "rcpt-open", "rcpt-two", "rcpt-at",
+)  # fmt: skip
 #: And those that may be taken for commands that nobody knows.
 NO_COMMANDS: Final = ("mail-bare", "mail-to", "rcpt-bare", "rcpt-from")
 for _slug, _stage, _line in NO_PATHS:

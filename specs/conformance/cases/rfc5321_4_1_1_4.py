@@ -161,6 +161,25 @@ def _unix(message: bytes) -> bytes:
 
 
 @here.case(
+    "4.1.1.4-arrives-once", level="IMPLIED", clauses="5321-4.1.1.4-f", role="delivery",
+    requirement="A message that was accepted once arrives once", needs="rcpt maildir",
+    sent="a message; a later one, awaited",
+    allowed={"once": PASS, "not delivered": INFO, "refused": INFO},
+)  # fmt: skip
+async def _(talk: Session) -> Observed | tuple[str, str]:
+    reply = await talk.transact()
+    if not reply.positive:
+        return "refused", str(reply)
+    await talk.arrived()
+    await later(talk)
+    token = f"<{talk.token}@"  # the later one has this token, too, at the beginning of its own
+    found = await talk.look(talk.given.maildirs[0], count=2, token=token, patience_s=0.2)
+    if len(found) > 1:
+        return "twice", f"{len(found)} times"
+    return "once" if found else "not delivered"
+
+
+@here.case(
     "4.1.1.4-last-line", level="MUST NOT", clauses="5321-4.1.1.4-e", role="delivery",
     requirement="CRLF before the last dot ends the last line of the content; none is added",
     sent="a message that ends in 'last' CRLF . CRLF", needs="rcpt maildir",
@@ -217,8 +236,9 @@ def _two_dots(slug: str, end: bytes) -> None:
         found = await talk.arrived()
         if not found:
             return "not delivered"
-        at = found[0].find(b"one")
-        line = found[0][at : at + 20]
+        body = found[0].replace(b"\r\n", b"\n").partition(b"\n\n")[2]
+        at = body.find(b"one")
+        line = body[at : at + 20]
         if b"..two" in line:
             return "both dots", repr(line)
         return ("a dot is lost" if b".two" in line else "otherwise"), repr(line)

@@ -34,6 +34,11 @@ Look = Callable[[Report], tuple[str, str]]
 
 #: What may lie in a third part.
 RETURNED: Final = ("message/rfc822", "text/rfc822-headers")
+#: What no human reads: the first part may otherwise be of any registered type (section 3).
+MACHINE_READABLE: Final = (
+    "message/delivery-status", "message/global-delivery-status", "message/feedback-report",
+    "message/disposition-notification", "message/global-disposition-notification",
+)  # fmt: skip
 #: A body that no report needs, and a header with it.
 HEADERS: Final = (
     "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\nX-Conform: a field\r\n"
@@ -147,13 +152,15 @@ both("3-last-delimiter", ended, level="MUST",
 
 def people(report: Report) -> tuple[str, str]:
     part = report.parts[0]
-    if part.kind.startswith("message/"):
+    if part.kind in MACHINE_READABLE:
         return "no text", part.kind
+    if part.kind.partition("/")[0] not in ("text", "multipart"):
+        return "another type", part.kind
     return ("text" if part.body.strip() else "empty"), part.kind
 
 
 both("3-first-part", people, level="MUST", requirement="The first part of a report is for people",
-     allowed={"text": PASS, "empty": NON_STRICT})  # fmt: skip
+     allowed={"text": PASS, "empty": NON_STRICT, "another type": NON_STRICT})  # fmt: skip
 
 
 def second(report: Report) -> tuple[str, str]:

@@ -152,8 +152,9 @@ for slug, raw in ILL_FORMED:
 
         here.case(
             f"3.3-{where}-{slug}",
-            level="IMPLIED",
-            clauses="6531-3.3-a",
+            # SMTPUTF8 lifts the rule of RFC 5321 4.1.2 for UTF-8 only: others MUST be refused.
+            level="MUST",
+            clauses="6531-3.3-a 5321-4.1.2-k",
             requirement="An address whose octets are no well-formed UTF-8 is refused",
             sent=f"{where.upper()} with the local-part {raw!r}, and SMTPUTF8",
             allowed={"5yz": PASS, "4yz": NON_STRICT},

@@ -427,7 +427,13 @@ FAULTS: Final = (
         "The type of ORCPT is always rfc822",
         text(rb"^Original-Recipient: [^;]*;", b"Original-Recipient: rfc822;"),
     ),
-    Fault("orcpt-invented", "3461-6.3-no-orcpt", "There is always an ORCPT", told(_invented)),
+    Fault(
+        "orcpt-invented",
+        "3461-6.3-no-orcpt",
+        "There is always an ORCPT",
+        told(_invented),
+        NON_STRICT,
+    ),
     Fault(
         "orcpt-remembered",
         "3461-6.3-orcpt-of-earlier-rcpt",
@@ -594,7 +600,10 @@ FAULTS: Final = (
         "report-no-text",
         "6522-3-first-part-of-delivery",
         "The first part is not for people",
-        part(0, lambda octets: octets.replace(b"text/plain; charset=utf-8", b"message/rfc822")),
+        part(
+            0,
+            lambda octets: octets.replace(b"text/plain; charset=utf-8", b"message/delivery-status"),
+        ),
     ),
     Fault(
         "report-third-label",

@@ -332,6 +332,7 @@ FAULTS: Final = (
         "3207-4.2-starttls-inside",
         "STARTTLS inside TLS is answered 220",
         answering("STARTTLS", 220, "2.0.0", within="tls"),
+        NON_STRICT,
     ),
     Fault(
         "starttls-parameter",
@@ -582,6 +583,7 @@ FAULTS: Final = (
         "4616-2-malformed-field-behind",
         "A fourth field of PLAIN is passed over",
         around("auth_response", _first_three),
+        NON_STRICT,
     ),
     Fault(
         "plain-one-nul",
@@ -628,6 +630,7 @@ FAULTS: Final = (
         "6409-4.2-sender-one-label",
         "A name alone is a domain",
         having(check_qualified=lambda self, path, status: None),
+        NON_STRICT,
     ),
     Fault(
         "submission-no-greeting",
