@@ -80,7 +80,7 @@ class Wings:
     @property
     def port(self) -> int:
         """Of all hops: 25, unless the server under test was told of another."""
-        return _networks(self.given.hops)[0][1]
+        return networks(self.given.hops)[0][1]
 
     def address6(self) -> str:
         """An IPv6 one.  Raises Unavailable."""
@@ -125,7 +125,7 @@ class Wings:
 _NETWORK: Final = re.compile(r"([^/]+/[0-9]+)(?::([0-9]+))?\Z")
 
 
-def _networks(text: str) -> list[tuple[IPv4Network | IPv6Network, int]]:
+def networks(text: str) -> list[tuple[IPv4Network | IPv6Network, int]]:
     """Of "127.77.0.0/16,fd77::/64" or "127.77.0.0/16:2525".  Raises ValueError."""
     found = []
     for each in filter(None, text.split(",")):
@@ -136,9 +136,9 @@ def _networks(text: str) -> list[tuple[IPv4Network | IPv6Network, int]]:
     return found
 
 
-def _addresses(networks: str, version: int) -> Iterator[str]:
+def _addresses(text: str, version: int) -> Iterator[str]:
     """All of those networks, from a place that differs from run to run."""
-    for network, _ in _networks(networks):
+    for network, _ in networks(text):
         if network.version != version:
             continue
         count = min(network.num_addresses, 1 << 24)

@@ -11,7 +11,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from specs.conformance.bring import networks
 from specs.conformance.given import Address, Given
+from specs.conformance.names import place
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: Where the password may stand, since a command line is seen by everybody on the machine.
@@ -26,7 +28,8 @@ def parse_address(text: str, port: int = 0) -> Address:
     if text.isdigit() and not port:
         host, number = "127.0.0.1", text
     elif text.startswith("["):
-        host, _, rest = text[1:].partition("]")
+        host, end, rest = text[1:].partition("]")
+        host = host if end else ""
         number = rest.removeprefix(":") or number
     elif text.count(":") == 1:
         host, _, number = text.partition(":")
@@ -212,6 +215,12 @@ def given(smtp: Address, options: dict[str, Any]) -> Given:
     if told["maildirs"] and len(told["maildirs"]) > len(told["rcpts"]):
         raise click.UsageError("--maildir: there are more of them than --rcpt")
     told["names"] = told["names"] or ""
+    for option, check in (("names", place), ("hops", networks)):
+        try:
+            if told[option]:
+                check(told[option])
+        except ValueError as error:
+            raise click.UsageError(f"--{option}: {told[option]!r}: {error}") from None
     if told["seed"] is None:
         told["seed"] = secrets.randbelow(1 << 31)
     return Given(smtp=smtp, user=user, password=password, **told)
