@@ -29,12 +29,13 @@ from dataclasses import dataclass, field
 from specs.kernel.lives import LIFE, Event, told_apart
 
 DURABLE = frozenset({"enqueue.committed", "local.delivered"})
+WRITES = frozenset({"write", "pwrite64", "writev"})
 SYSTEM_CALLS = (
     "openat,write,pwrite64,writev,fsync,fdatasync,"
     "rename,renameat,renameat2,link,linkat,mkdir,mkdirat"
 )
 
-_match_call = re.compile(r"(?:[\d.:]+ )?(\w+)\((.*)\) += (-?\d+)(?:<(.*)>)?").match
+_match_call = re.compile(r"(?:[\d.:]+ )?(\w+)\((.*)\) += (-?\d+|\?)(?:<(.*)>)?").match
 _match_descriptor = re.compile(r"-?\w+<([^>]*)>").match
 _find_names = re.compile(r'(?:(?:AT_FDCWD|\d+)<([^>]*)>, )?"((?:[^"\\]|\\.)*)"').findall
 _search_event = re.compile(r'"\{\\"pid\\": ?(\d+), ?\\"sequence\\": ?(\d+),').search
@@ -104,8 +105,10 @@ class _Process:
         """By the sequence number of each event that was seen."""
         for line in lines:
             call = _match_call(line)
-            if call:
+            if call and call[3] != "?":
                 self._take(call[1], call[2], int(call[3]), call[4] or "")
+            elif call and call[1] in WRITES:  # it was killed in it: what it wrote may be there
+                self._written(_path_of(call[2]), call[2])
         return self.verdicts
 
     def _take(self, name: str, arguments: str, result: int, opened: str) -> None:
@@ -117,7 +120,7 @@ class _Process:
             if "O_CREAT" in arguments and opened:
                 self.content[opened] = "written"
                 self.names[opened] = "new"
-        elif name in {"write", "pwrite64", "writev"}:
+        elif name in WRITES:
             self._written(_path_of(arguments), arguments)
         elif name.startswith(("rename", "link")):
             self._renamed(_names_in(arguments))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from specs.kernel.accept import accept
@@ -40,6 +42,16 @@ def test_times_signals_and_calls_that_were_cut_off_are_understood() -> None:
         "",
     ]
     assert unproved(ENQUEUE, [*noise, *lines, *noise]) == []
+
+
+def test_an_event_whose_writer_was_killed_in_the_write_is_there_all_the_same() -> None:
+    """The trace has it; and what it needs is asked for as ever."""
+    lines = [*CALLS[ENQUEUE]]
+    lines[-1], cut = re.subn(r"\) += \d+\Z", " <unfinished ...>) = ?", lines[-1])
+    assert cut == 1 and "sequence" in lines[-1]
+    assert unproved(ENQUEUE, lines) == []
+    early = [each for each in lines if "fsync" not in each]
+    assert any("no sync" in each for each in unproved(ENQUEUE, early))
 
 
 def test_a_sync_that_was_cut_off_is_none() -> None:
