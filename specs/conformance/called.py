@@ -60,7 +60,7 @@ def conform(
         smtp=smtp, rcpts=(rcpt,) if isinstance(rcpt, str) else tuple(rcpt), unknown=unknown_rcpt,
         relay=relay_rcpt, maildirs=tuple(map(Path, many)),
         sender_maildir=None if sender_maildir is None else Path(sender_maildir),
-        submission=_address(submission), tls=_address(tls), lmtp=_address(lmtp), user=user,
+        submission=_door(submission, smtp), tls=_door(tls, smtp), lmtp=_door(lmtp, smtp), user=user,
         password=password, timeout_s=timeout, quiet_s=quiet, patience_s=patience,
         seed=secrets.randbelow(1 << 31) if seed is None else seed, **more,
     )  # fmt: skip
@@ -79,7 +79,9 @@ def conform(
     return Outcome(record=record, judged=judged)
 
 
-def _address(value: str | int | None, port: int = 0) -> Address | None:
+def _door(value: str | int | None, smtp: Address) -> Address | None:
+    """Without a host, at the server's own."""
     if value is None:
         return None
-    return parse_address(str(value), port)
+    host, port = parse_address(str(value))
+    return host or smtp[0], port

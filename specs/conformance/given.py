@@ -21,7 +21,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -53,7 +53,7 @@ class Given:
     maildirs: tuple[Path, ...] = ()
     sender_maildir: Path | None = None
     user: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     submission: Address | None = None
     tls: Address | None = None
     lmtp: Address | None = None

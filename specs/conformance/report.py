@@ -30,16 +30,21 @@ STYLES: Mapping[Verdict, str] = {
 SHOWN_LINES = 30
 
 
-def _safe(text: str) -> str:
-    """For a terminal: what comes from a server may hold escape sequences."""
-    return escape(
-        "".join(each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text)
+def printable(text: str) -> str:
+    """For a terminal: what comes from a server may hold escape sequences, and octets of no text."""
+    return "".join(
+        each if each.isprintable() or each == "\n" else repr(each)[1:-1] for each in text
     )
+
+
+def safe(text: str) -> str:
+    """The same, for rich: no markup either."""
+    return escape(printable(text))
 
 
 def show(record: Record, judged: Judged, console: Console, *, verbose: bool = False) -> None:
     """The whole report of one server."""
-    console.print(f"{_safe(record.name)}: {_safe(record.greeting)}", highlight=False)
+    console.print(f"{safe(record.name)}: {safe(record.greeting)}", highlight=False)
     console.print(_table(record), highlight=False)
     if verbose:
         for each in record.results:
@@ -50,16 +55,16 @@ def show(record: Record, judged: Judged, console: Console, *, verbose: bool = Fa
     ]
     for each in security:
         console.print(
-            f"[bold red]security[/]: {each.case.id}: {_safe(each.case.security)}", highlight=False
+            f"[bold red]security[/]: {each.case.id}: {safe(each.case.security)}", highlight=False
         )
     for result, expected in judged.known:
         console.print(
-            f"known {result.verdict}: {result.case.id}: {_safe(expected.reason)}", highlight=False
+            f"known {result.verdict}: {result.case.id}: {safe(expected.reason)}", highlight=False
         )
     for result, expected in judged.passed:
         console.print(
             f"[bold red]UNEXPECTED {result.verdict.upper()}[/] {result.case.id}: it was expected to"
-            f" {expected.verdict} ({_safe(expected.reason)}); remove the entry", highlight=False,
+            f" {expected.verdict} ({safe(expected.reason)}); remove the entry", highlight=False,
         )  # fmt: skip
     for result in judged.unexpected:
         failure(result, console)
@@ -100,15 +105,15 @@ def _skipped(record: Record, console: Console) -> None:
     ):
         found = Counter(each.saw for each in record.results if each.verdict is verdict)
         if found:
-            told = ", ".join(f"{_safe(why)} ({number})" for why, number in sorted(found.items()))
+            told = ", ".join(f"{safe(why)} ({number})" for why, number in sorted(found.items()))
             console.print(f"{says}: {told}", highlight=False, style="dim")
 
 
 def _line(result: Result, console: Console) -> None:
     style = STYLES[result.verdict]
     console.print(
-        f"[{style}]{result.verdict:14}[/] {result.case.id}  {_safe(result.observed)}"
-        f" {_safe(result.saw[:80])}".rstrip(), highlight=False, soft_wrap=True,
+        f"[{style}]{result.verdict:14}[/] {result.case.id}  {safe(result.observed)}"
+        f" {safe(result.saw[:80])}".rstrip(), highlight=False, soft_wrap=True,
     )  # fmt: skip
 
 
@@ -125,10 +130,10 @@ def failure(result: Result, console: Console) -> None:
         ("requirement", case.requirement), ("sent", case.sent),
         ("expected any of", ", ".join(case.expected)), ("got", got),
     ):  # fmt: skip
-        console.print(f"  {what:17} {_safe(text)}", highlight=False, soft_wrap=True)
+        console.print(f"  {what:17} {safe(text)}", highlight=False, soft_wrap=True)
     lines = transcript(result.transcript).splitlines()
     for line in lines[-SHOWN_LINES:]:
-        console.print(f"  [dim]{_safe(line[:160])}[/]", highlight=False, soft_wrap=True)
+        console.print(f"  [dim]{safe(line[:160])}[/]", highlight=False, soft_wrap=True)
 
 
 def list_cases(cases: Iterable[Case], console: Console) -> None:
@@ -142,7 +147,7 @@ def list_cases(cases: Iterable[Case], console: Console) -> None:
             ]
         )
         console.print(
-            f"{each.id}  {each.level}  {each.role}  {_safe(each.requirement)}"
+            f"{each.id}  {each.level}  {each.role}  {safe(each.requirement)}"
             + (f"  [dim]{tags}[/]" if tags else ""), highlight=False, soft_wrap=True,
         )  # fmt: skip
 
@@ -174,6 +179,6 @@ def coverage_table(rows: Sequence[Covered], console: Console) -> None:
         if each.state != "covered":
             clause = each.clause
             console.print(
-                f"{clause.id}  {clause.level}  {clause.role}  {each.state}: {_safe(each.reason)}",
+                f"{clause.id}  {clause.level}  {clause.role}  {each.state}: {safe(each.reason)}",
                 highlight=False, soft_wrap=True,
             )  # fmt: skip

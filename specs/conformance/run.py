@@ -96,7 +96,7 @@ class Run:
                 return Offered(talk.features, greeting.text)
         except NotApplicable as keyword:
             return Offered(reason=str(keyword))
-        except (Refused, Unavailable, OSError) as error:
+        except (Refused, Unavailable, OSError, UnicodeError) as error:
             return Offered(reason=f"{type(error).__name__}: {error}")
 
 

@@ -121,7 +121,7 @@ def run(name: str, told: Given, cases: Sequence[Case], *, jobs: int, **more: str
         with status if console.is_terminal else nullcontext():
             results = trio.run(runner.run)
     except Unreachable as error:
-        click.echo(f"refmta-conform: {name}: {error}", err=True)
+        click.echo(report.printable(f"refmta-conform: {name}: {error}"), err=True)
         sys.exit(EX_UNREACHABLE)
     return records.of(
         name, told, runner.offered, results, began=began, seconds=time.monotonic() - began_s, **more

@@ -23,17 +23,25 @@ _MAILBOX: Final = re.compile(r"[\x21-\x3d\x3f-\x7e]+@[\x21-\x3d\x3f-\x7e]+\Z")
 
 
 def parse_address(text: str, port: int = 0) -> Address:
-    """[HOST:]PORT, or HOST[:PORT] where a port is known; IPv6 in brackets.  Raises ValueError."""
-    host, number = text, str(port)
-    if text.isdigit() and not port:
-        host, number = "127.0.0.1", text
+    """[HOST:]PORT, or HOST[:PORT] where a port is known; IPv6 in brackets.  Raises ValueError.
+
+    Without a host it is "": the host of the server under test.
+    """
+    host, number, alone = text, str(port), text.isdigit()
+    if alone and not port:
+        host, number = "", text
     elif text.startswith("["):
         host, end, rest = text[1:].partition("]")
         host = host if end else ""
         number = rest.removeprefix(":") or number
     elif text.count(":") == 1:
         host, _, number = text.partition(":")
-    if not host or not (number.isascii() and number.isdigit()) or not 0 < int(number) < 65536:
+    if (
+        (alone and port)
+        or not (host or alone)
+        or not (number.isascii() and number.isdigit())
+        or not 0 < int(number) < 65536
+    ):
         raise ValueError(f"{text!r} is no HOST:PORT")
     return host, int(number)
 
@@ -214,6 +222,9 @@ def given(smtp: Address, options: dict[str, Any]) -> Given:
             raise click.UsageError(f"--user: a password, please (NAME:PASSWORD, or {PASSWORD})")
     if told["maildirs"] and len(told["maildirs"]) > len(told["rcpts"]):
         raise click.UsageError("--maildir: there are more of them than --rcpt")
+    for door in ("submission", "tls", "lmtp"):
+        if told[door] is not None:
+            told[door] = (told[door][0] or smtp[0], told[door][1])
     told["names"] = told["names"] or ""
     for option, check in (("names", place), ("hops", networks)):
         try:

@@ -15,6 +15,8 @@ from specs.conformance.commands.check import EX_UNEXPECTED, EX_UNREACHABLE, EX_U
 from specs.conformance.commands.options import address_argument, given, run_options
 from specs.conformance.given import NEEDS
 from specs.conformance.junit import transcript
+from specs.conformance.masking import without_secrets
+from specs.conformance.report import printable
 
 
 @click.command("replay")
@@ -47,12 +49,12 @@ def replay_command(
                 _end(EX_USAGE, f"{name}: it needs {NEEDS[need]}")
         try:
             played = trio.run(replay.play, steps, told)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             _end(EX_UNREACHABLE, f"{address[0]}:{address[1]}: {error}")
         failed += bool(played.wrong)
-        click.echo(f"{name}: {played.wrong or 'as written'}")
+        click.echo(printable(f"{name}: {played.wrong or 'as written'}"))
         if played.wrong or verbose:
-            click.echo(transcript(played.transcript))
+            click.echo(transcript(without_secrets(played.transcript, told.password)))
     sys.exit(EX_UNEXPECTED if failed else 0)
 
 

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from specs.conformance.commands.main import main
-from specs.conformance.commands.options import parse_address
+from specs.conformance.commands.options import given, parse_address
 
 
 def run(*words: str):
@@ -18,6 +18,7 @@ def run(*words: str):
     [
         ((), "HOST[:PORT] is missing"),
         (("localhost:0",), "'localhost:0'"),
+        (("2525", "5321"), "'2525'"),
         (("localhost:smtp",), "'localhost:smtp'"),
         (("[::1", "5321"), "[::1"),
         (("localhost", "9999"), "no case matches 9999"),
@@ -55,12 +56,25 @@ def test_a_maildir_of_nobody_is_wrong(tmp_path):
     [
         ("mx.example", 25, ("mx.example", 25)), ("mx.example:26", 25, ("mx.example", 26)),
         ("[2001:db8::1]", 25, ("2001:db8::1", 25)), ("[::1]:26", 25, ("::1", 26)),
-        ("::1", 25, ("::1", 25)), ("587", 0, ("127.0.0.1", 587)),
+        ("::1", 25, ("::1", 25)), ("587", 0, ("", 587)),
         ("10.0.0.1:1", 0, ("10.0.0.1", 1)),
     ],
 )  # fmt: skip
 def test_addresses(text: str, port: int, address: tuple[str, int]) -> None:
     assert parse_address(text, port) == address
+
+
+def test_a_door_without_a_host_is_the_servers():
+    doors = dict.fromkeys(("submission", "tls", "lmtp", "user", "names", "seed"))
+    options = {**doors, "submission": ("", 587), "lmtp": ("x", 24), "hops": "", "maildirs": ()}
+    told = given(("mx.example", 25), {**options, "rcpts": ()})
+    assert (told.submission, told.tls, told.lmtp) == (("mx.example", 587), None, ("x", 24))
+
+
+@pytest.mark.parametrize("host", ["a..\xfc", "x" * 70 + ".example"])
+def test_a_host_that_can_not_be_is_unreachable(host):
+    found = run(host, "5321-4.1.1.10", "--timeout", "1")
+    assert found.exit_code == 3 and "Traceback" not in found.output
 
 
 def test_what_needs_no_server():
