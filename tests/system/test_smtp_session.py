@@ -83,7 +83,7 @@ def test_a_bare_line_end_in_the_content_is_refused_for_good_and_the_session_goes
 def test_a_bare_lf_ends_no_command(client):
     """One line, one reply; nothing in it is executed (RFC 5321 2.3.8)."""
     client.send(b"MAIL FROM:<x@example.net>\nRSET\nNOOP\r\n")
-    assert client.reply()[0] == 500
+    assert client.reply()[0] == 501
     assert client.code("RCPT TO:<ada@example.org>") == 503
 
 
@@ -301,9 +301,9 @@ def test_a_command_gets_its_reply(client, line, code, enhanced):
         ("ada@[192.0.2.1]", 550, "5.7.1"),
         ("ada", 501, "5.1.3"),
         ("", 501, "5.1.3"),
-        ("ada@example.org\x00", 500, "5.5.2"),
-        ("ad\x7fa@example.org", 500, "5.5.2"),
-        ("adä@example.org", 500, "5.5.2"),
+        ("ada@example.org\x00", 501, "5.5.2"),
+        ("ad\x7fa@example.org", 501, "5.5.2"),
+        ("adä@example.org", 501, "5.5.2"),
     ],
 )
 def test_a_recipient_is_ours_or_refused(client, recipient, code, enhanced):
