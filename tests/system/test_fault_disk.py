@@ -36,6 +36,8 @@ EVERYTHING = os.environ.get("REFMTA_FAULTS") == "all"
 COMMAND = [*harness_killed.COMMAND, "disk"]
 #: Of each fault, so many steps: all of them are `refmta-fault disk --target refmta`.
 SAMPLE = 3
+#: At most so many trials of a wrong server.
+LOOKS = 3
 #: One of each way, both ends of a letter's life.
 SOME = (
     "eio", "enospc-forever", "emfile", "eintr", "slow-sync", "short-write-forever", "full-disk",
@@ -76,18 +78,29 @@ def test_nor_by_another_architecture(architecture):
 
 @pytest.mark.parametrize("number", range(len(MUTANTS)), ids=[each.what for each in MUTANTS])
 def test_a_wrong_server_is_found_out_by_name(number):
+    """Seldom a trial ends before its tracer has seen all: then it is looked at once more."""
     mutant = MUTANTS[number]
+    outcomes = (found_out(number) for _ in range(LOOKS))
+    seen = next((each for each in outcomes if mutant.finding in names(each)), None)
+    assert seen is not None, f"not found out in {LOOKS} trials: {mutant.finding}"
+    again = cases.decode(seen.evidence[f"case-{mutant.finding}.json"].encode(), "evidence")
+    assert again.settings["first"] == again.settings["last"]
+
+
+def names(outcome):
+    return {each.name for each in outcome.findings}
+
+
+def found_out(number):
+    """What a trial says of a wrong server, whose wrong line has run."""
     with scratch("fault-disk-test") as (place, _):
         done = subprocess.run(
             [*apart(), sys.executable, "-P", "-m", "subjects.disk_mutants", str(number), place],
             capture_output=True, timeout=LONG_S, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr.decode()
-        outcome = decode_outcome(done.stdout)
         assert RAN in (place / "run" / "site" / "log").read_text()
-    assert mutant.finding in {each.name for each in outcome.findings}, outcome
-    again = cases.decode(outcome.evidence[f"case-{mutant.finding}.json"].encode(), "evidence")
-    assert again.settings["first"] == again.settings["last"]
+        return decode_outcome(done.stdout)
 
 
 @pytest.mark.parametrize(
