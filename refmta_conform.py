@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from specs.conformance.called import Outcome
+    from specs.conformance.api import Outcome
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def refmta_conform() -> Callable[..., Outcome]:
     requirement, what was expected, and what was got.
     """
     try:
-        from specs.conformance.called import conform  # noqa: PLC0415  see above
+        from specs.conformance.api import conform  # noqa: PLC0415  see above
     except ImportError as error:
         pytest.fail(
             f"refmta-conform can't be imported ({error}); is there another package `specs`, of your"

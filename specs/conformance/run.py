@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 import trio
 
-from specs.conformance.bring import aloft
 from specs.conformance.given import Given
 from specs.conformance.model import Case, Door, Reply, Result, Verdict
 from specs.conformance.session import (
@@ -26,6 +25,7 @@ from specs.conformance.session import (
     Unavailable,
     token_of,
 )
+from specs.conformance.testbed import laid_out
 
 #: How long one case may take, in seconds: many replies, and mail that arrives.  A slow one: more.
 CASE_S, SLOW_CASE_S = 60.0, 900.0
@@ -53,14 +53,14 @@ class Run:
     jobs: int = 16
     say: Callable[[Result], None] = lambda _: None
     offered: dict[Door, Offered] = field(default_factory=dict)
-    wings: object | None = None
+    testbed: object | None = None
     _results: dict[str, Result] = field(default_factory=dict)
 
     async def run(self) -> list[Result]:
         """Raises Unreachable if the first door can't be spoken to."""
         doors = {each.door for each in self.cases if not self.given.missing(each)}
         first: set[Door] = {"smtp"}
-        async with aloft(self.given) as self.wings:
+        async with laid_out(self.given) as self.testbed:
             for door in sorted(doors | first):
                 self.offered[door] = await self._ask(door)
             unreachable = self.offered["smtp"].reason if doors & {"smtp", "starttls"} else ""
@@ -77,7 +77,7 @@ class Run:
 
         async def worker() -> None:
             for case in waiting:
-                result = await one(case, self.given, self.offered, self.wings)
+                result = await one(case, self.given, self.offered, self.testbed)
                 self._results[case.id] = result
                 self.say(result)
 
@@ -101,9 +101,9 @@ class Run:
 
 
 async def one(
-    case: Case, given: Given, offered: Mapping[Door, Offered], wings: object | None = None
+    case: Case, given: Given, offered: Mapping[Door, Offered], testbed: object | None = None
 ) -> Result:
-    """One case's result; nothing raises.  wings: what relayed cases share."""
+    """One case's result; nothing raises.  testbed: what relayed cases share."""
     began_s = trio.current_time()
     told = Told(began_s)
 
@@ -126,7 +126,7 @@ async def one(
         with trio.fail_after(SLOW_CASE_S if case.slow else CASE_S):
             token = token_of(case.id, given.seed)
             async with Session(
-                given=given, door=case.door, token=token, told=told, wings=wings
+                given=given, door=case.door, token=token, told=told, testbed=testbed
             ) as talk:
                 observed = await case.script(talk)
     except NotApplicable as keyword:

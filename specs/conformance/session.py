@@ -95,8 +95,8 @@ class Session:
     features: dict[str, str] = field(default_factory=dict)
     stage: Stage | Literal[""] = ""
     number: int = 0
-    #: What relayed cases share (`bring`).
-    wings: object | None = None
+    #: What relayed cases share (`testbed`).
+    testbed: object | None = None
     _stream: trio.SocketStream | trio.SSLStream[trio.SocketStream] | None = None
     _input: bytes = b""
     _ended: bool = False
@@ -416,7 +416,7 @@ class Session:
         """A second connection of this case, not yet connected; it is closed with this one."""
         beside = Session(
             given=self.given, door=door or self.door, token=self.token, told=self.told,
-            wings=self.wings,
+            testbed=self.testbed,
         )  # fmt: skip
         self._others.append(beside)
         return beside

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Final
 
 from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Verdict
-from specs.conformance.provoking import (
+from specs.conformance.reports import (
     Failing,
     Report,
     deliveries,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 
 from specs.conformance.model import INFO, NON_STRICT, PASS
-from specs.conformance.provoking import Report, hand_in, here_now, of_delivery, of_failure
+from specs.conformance.reports import Report, hand_in, here_now, of_delivery, of_failure
 from specs.conformance.section import Section
 from specs.conformance.session import Session
 

@@ -16,7 +16,7 @@ from typing import Final
 from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Reply, Role, Verdict
 from specs.conformance.section import Section
 from specs.conformance.session import Refused, Session
-from specs.conformance.trace import (
+from specs.conformance.trace_fields import (
     Field,
     Stamp,
     added,

@@ -18,7 +18,7 @@ import trio
 from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Observed, Reply, Verdict
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Refused, Session, Stage
-from specs.conformance.trace import lf, lost, parts
+from specs.conformance.trace_fields import lf, lost, parts
 
 here = Section("5321")
 

@@ -12,7 +12,7 @@ from typing import Final
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Verdict
 from specs.conformance.section import Section
 from specs.conformance.session import Session
-from specs.conformance.trace import lost
+from specs.conformance.trace_fields import lost
 
 here = Section("5321")
 

@@ -14,7 +14,7 @@ from typing import Final
 from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Reply, Verdict
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Refused, Session
-from specs.conformance.trace import (
+from specs.conformance.trace_fields import (
     Field,
     added,
     date_faults,

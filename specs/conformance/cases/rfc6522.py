@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Verdict
-from specs.conformance.provoking import (
+from specs.conformance.reports import (
     Report,
     best,
     failing,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from specs.conformance.authentication import Malformed, headers, parsed
+from specs.conformance.authentication_results import Malformed, headers, parsed
 from specs.conformance.cases.rfc8601 import FIELD
 from specs.conformance.model import NON_STRICT, PASS, Reply
 from specs.conformance.section import Section

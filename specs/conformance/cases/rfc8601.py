@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from specs.conformance.authentication import Malformed, headers, parsed
+from specs.conformance.authentication_results import Malformed, headers, parsed
 from specs.conformance.model import INFO, NON_STRICT, PASS, Reply
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Refused, Session, Unavailable

@@ -15,7 +15,7 @@ import click
 import trio
 from rich.console import Console
 
-from specs.conformance import catalogue, expectations, junit, records, report, selection
+from specs.conformance import catalogue, expectations, junit, records, selection, terminal
 from specs.conformance.commands.options import address_argument, given, run_options
 from specs.conformance.expectations import ExpectationError, Expected
 from specs.conformance.given import Given
@@ -80,10 +80,10 @@ def check(
         except catalogue.CatalogueError as error:
             click.echo(f"refmta-conform: {error}", err=True)
             sys.exit(EX_USAGE)
-        report.coverage_table(rows, console)
+        terminal.coverage_table(rows, console)
         return
     if only_list:  # of sections; no server has a part in it
-        report.list_cases(_chosen(words, security=security, slow=True), console)
+        terminal.list_cases(_chosen(words, security=security, slow=True), console)
         return
     if not words:
         raise click.UsageError("HOST[:PORT] is missing")
@@ -95,7 +95,7 @@ def check(
     record = run(name or f"{address[0]}:{address[1]}", told, cases, jobs=jobs)
     judged = expectations.judge(record.results, known, strict=strict)
     quiet = Path("-") in (write_expect, junit_file, json_file, html_file)
-    report.show(record, judged, Console(stderr=quiet), verbose=verbose)
+    terminal.show(record, judged, Console(stderr=quiet), verbose=verbose)
     write(write_expect, expectations.written(record.results, strict=strict).encode())
     write(junit_file, junit.document(record, judged))
     write(json_file, json.dumps(records.as_json(record), indent=1).encode() + b"\n")
@@ -121,7 +121,7 @@ def run(name: str, told: Given, cases: Sequence[Case], *, jobs: int, **more: str
         with status if console.is_terminal else nullcontext():
             results = trio.run(runner.run)
     except Unreachable as error:
-        click.echo(report.printable(f"refmta-conform: {name}: {error}"), err=True)
+        click.echo(terminal.printable(f"refmta-conform: {name}: {error}"), err=True)
         sys.exit(EX_UNREACHABLE)
     return records.of(
         name, told, runner.offered, results, began=began, seconds=time.monotonic() - began_s, **more

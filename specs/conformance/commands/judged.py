@@ -12,7 +12,7 @@ import click
 
 from specs.conformance.capture import NoTshark, Unreadable
 from specs.conformance.commands.check import EX_UNEXPECTED, EX_USAGE
-from specs.conformance.judge import Judged, judged
+from specs.conformance.recorded_sessions import Judged, judged
 from specs.smtp.judge import Fault
 
 EX_NO_TSHARK: Final = 3

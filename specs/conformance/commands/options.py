@@ -11,9 +11,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from specs.conformance.bring import networks
 from specs.conformance.given import Address, Given
 from specs.conformance.names import place
+from specs.conformance.testbed import networks
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: Where the password may stand, since a command line is seen by everybody on the machine.

@@ -16,7 +16,7 @@ from specs.conformance.commands.options import address_argument, given, run_opti
 from specs.conformance.given import NEEDS
 from specs.conformance.junit import transcript
 from specs.conformance.masking import without_secrets
-from specs.conformance.report import printable
+from specs.conformance.terminal import printable
 
 
 @click.command("replay")

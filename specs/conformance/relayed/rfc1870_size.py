@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from specs.conformance.bring import bring
 from specs.conformance.fates import ARRIVES, Seen
 from specs.conformance.model import INFO, NON_STRICT, PASS
 from specs.conformance.section import Section
 from specs.conformance.session import Session
+from specs.conformance.testbed import bring
 
 here = Section("1870", role="client")
 

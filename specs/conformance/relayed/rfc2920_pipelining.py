@@ -10,12 +10,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Final
 
-from specs.conformance.bring import bring
 from specs.conformance.fates import ARRIVES, Seen
 from specs.conformance.hop import Say, Visit, say
 from specs.conformance.model import INFO, NON_STRICT, PASS
 from specs.conformance.section import Section
 from specs.conformance.session import Session
+from specs.conformance.testbed import bring
 
 here = Section("2920", role="client")
 

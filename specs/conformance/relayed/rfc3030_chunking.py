@@ -5,12 +5,12 @@ from __future__ import annotations
 import email
 import re
 
-from specs.conformance.bring import Way, bring, on_top
 from specs.conformance.fates import Seen
 from specs.conformance.hop import FEATURES, Hop
 from specs.conformance.model import INFO, NON_STRICT, PASS
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Refused, Session
+from specs.conformance.testbed import Way, bring, on_top
 
 here = Section("3030", role="client")
 

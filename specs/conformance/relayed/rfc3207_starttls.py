@@ -6,12 +6,12 @@ it, or goes on without TLS.  One that never begins TLS is not judged.
 
 from __future__ import annotations
 
-from specs.conformance.bring import Way, bring
 from specs.conformance.fates import Seen
 from specs.conformance.hop import FEATURES, Hop, Visit, say
 from specs.conformance.model import INFO, NON_STRICT, PASS
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Session
+from specs.conformance.testbed import Way, bring
 
 here = Section("3207", role="client")
 

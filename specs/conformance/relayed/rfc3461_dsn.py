@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from specs.conformance.bring import Report, Way, bring
 from specs.conformance.fates import Seen
 from specs.conformance.hop import FEATURES, Mail
 from specs.conformance.model import INFO, NON_STRICT, PASS, Reply
 from specs.conformance.section import Section
 from specs.conformance.session import Refused, Session
+from specs.conformance.testbed import Report, Way, bring
 
 here = Section("3461", role="relay")
 

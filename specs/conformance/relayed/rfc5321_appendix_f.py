@@ -6,11 +6,11 @@ Tricky
 
 from __future__ import annotations
 
-from specs.conformance.bring import bring
 from specs.conformance.fates import Seen
 from specs.conformance.model import INFO, PASS
 from specs.conformance.section import Section
 from specs.conformance.session import Session
+from specs.conformance.testbed import bring
 
 here = Section("5321", role="relay")
 

@@ -10,12 +10,12 @@ import ipaddress
 import re
 from typing import Final
 
-from specs.conformance.bring import Way, bring, said_by
 from specs.conformance.fates import BASIC, SHOULD_ARRIVE, Seen, all_without_reply
 from specs.conformance.hop import CLOSE, Hop, Mail, Say, Visit, say
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import Session
+from specs.conformance.testbed import Way, bring, said_by
 
 here = Section("5321", role="client")
 

@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from specs.conformance.bring import TRACE, Way, bring, fields_of, name_of, on_top
 from specs.conformance.fates import Seen
 from specs.conformance.hop import FEATURES, Mail
 from specs.conformance.model import INFO, NON_STRICT, PASS
 from specs.conformance.section import Section
 from specs.conformance.session import Session
+from specs.conformance.testbed import TRACE, Way, bring, fields_of, name_of, on_top
 
 here = Section("5321", role="relay")
 

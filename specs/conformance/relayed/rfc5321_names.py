@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from specs.conformance.bring import Way, bring
 from specs.conformance.fates import Fates, Seen
 from specs.conformance.hop import CLOSE, Hop, Say
 from specs.conformance.model import INFO, NON_STRICT, PASS
 from specs.conformance.section import Section
 from specs.conformance.session import Refused, Session, Unavailable
+from specs.conformance.testbed import Way, bring
 
 #: Of the block that is for nobody (RFC 6666): what is sent there is discarded.
 NOBODY: Final = "100::25"
@@ -85,7 +85,7 @@ async def _(talk: Session) -> Seen:
 )  # fmt: skip
 async def _(talk: Session) -> Seen:
     async with bring(talk) as way:
-        return await whither(way, {"mx": await way.mx(address=way.wings.address6())})
+        return await whither(way, {"mx": await way.mx(address=way.testbed.address6())})
 
 
 @here.case(
@@ -432,8 +432,8 @@ async def _list_oneself(talk: Session, way: Way, preference: int) -> None:
     """The server itself, by the name that its reply to EHLO begins with, and its address.  At
     another port than that of MX records it is not itself.  Raises Refused, Unavailable.
     """
-    if talk.given.smtp[1] != way.wings.port:
-        raise Unavailable(f"a server at port {way.wings.port}")
+    if talk.given.smtp[1] != way.testbed.port:
+        raise Unavailable(f"a server at port {way.testbed.port}")
     await talk.upto("connect")
     await talk.upto("greeting")
     reply = await talk.upto("ehlo")

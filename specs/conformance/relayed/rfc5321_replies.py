@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from specs.conformance.bring import RETRY_S, SETTLE_S, bring
 from specs.conformance.fates import ARRIVES, COMES_BACK, IS_KEPT, OPEN, SHOULD_ARRIVE, Fates, Seen
 from specs.conformance.hop import Hop, Say, Table, Visit, say
 from specs.conformance.model import INFO, NON_STRICT, PASS
 from specs.conformance.section import Section
 from specs.conformance.session import Session
+from specs.conformance.testbed import RETRY_S, SETTLE_S, bring
 
 here = Section("5321", role="client")
 

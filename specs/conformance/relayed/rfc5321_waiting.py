@@ -10,12 +10,12 @@ from typing import Final
 
 import trio
 
-from specs.conformance.bring import bring
 from specs.conformance.fates import SHOULD_ARRIVE, Seen
 from specs.conformance.hop import CLOSE, HANG, Say, say
 from specs.conformance.model import INFO, NON_STRICT, PASS
 from specs.conformance.section import Section
 from specs.conformance.session import Session
+from specs.conformance.testbed import bring
 
 here = Section("5321", role="client")
 

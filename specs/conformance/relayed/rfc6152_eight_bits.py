@@ -6,11 +6,11 @@ import email
 import email.policy
 from typing import Final
 
-from specs.conformance.bring import bring
 from specs.conformance.fates import Seen
 from specs.conformance.model import INFO, NON_STRICT, PASS
 from specs.conformance.section import Section
 from specs.conformance.session import Session
+from specs.conformance.testbed import bring
 
 here = Section("6152", role="relay")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from specs.conformance.bring import Way, bring, fields_of, name_of
 from specs.conformance.fates import Seen
 from specs.conformance.model import PASS
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Session
+from specs.conformance.testbed import Way, bring, fields_of, name_of
 
 here = Section("6376", role="client")
 

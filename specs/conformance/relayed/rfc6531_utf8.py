@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from specs.conformance.bring import bring
 from specs.conformance.fates import ARRIVES, Seen
 from specs.conformance.hop import FEATURES
 from specs.conformance.model import INFO, NON_STRICT, PASS
 from specs.conformance.section import Section
 from specs.conformance.session import Session
+from specs.conformance.testbed import bring
 
 here = Section("6531", role="client")
 

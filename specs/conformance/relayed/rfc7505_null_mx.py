@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from specs.conformance.bring import bring
 from specs.conformance.fates import Seen
 from specs.conformance.model import INFO, NON_STRICT, PASS
 from specs.conformance.relayed.rfc5321_names import UNDELIVERABLE, WATCHED_S, whither
 from specs.conformance.section import Section
 from specs.conformance.session import Session
+from specs.conformance.testbed import bring
 
 here = Section("7505", role="client")
 

@@ -7,12 +7,12 @@ judged; which it is shows at a host that has the right record.
 
 from __future__ import annotations
 
-from specs.conformance.bring import Way, bring
 from specs.conformance.fates import Seen
 from specs.conformance.hop import FEATURES, Hop
 from specs.conformance.model import INFO, NON_STRICT, PASS
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Session
+from specs.conformance.testbed import Way, bring
 
 here = Section("7672", role="client")
 
@@ -41,7 +41,7 @@ def _base(hop: Hop) -> str:
 
 async def _must_use_dane(way: Way) -> None:
     """Raises NotApplicable unless a host's TLSA record is asked for, and it gets mail in TLS."""
-    hop = await _host(way, "right", f"3 0 1 {await way.wings.digest()}")
+    hop = await _host(way, "right", f"3 0 1 {await way.testbed.digest()}")
     await way.send(rcpts=[f"rcpt@right.{way.domain}"])
     label = await way.fate(hop)
     if not way.names.asked(_base(hop), "TLSA") or label != "delivered" or not hop.taken[0].tls:
@@ -65,7 +65,7 @@ async def _fate(way: Way, hop: Hop, label: str) -> str:
 async def _(talk: Session) -> Seen:
     async with bring(talk) as way:
         await _must_use_dane(way)
-        hop = await _host(way, "other", f"3 0 1 {WRONG}", f"3 0 1 {await way.wings.digest()}")
+        hop = await _host(way, "other", f"3 0 1 {WRONG}", f"3 0 1 {await way.testbed.digest()}")
         return await _fate(way, hop, "other")
 
 
@@ -90,7 +90,7 @@ async def _(talk: Session) -> Seen:
 async def _(talk: Session) -> Seen:
     async with bring(talk) as way:
         await _must_use_dane(way)
-        hop = await _host(way, "plain", f"3 0 1 {await way.wings.digest()}", tls=False)
+        hop = await _host(way, "plain", f"3 0 1 {await way.testbed.digest()}", tls=False)
         return await _fate(way, hop, "plain")
 
 

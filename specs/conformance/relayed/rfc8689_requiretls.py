@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from specs.conformance.bring import bring
 from specs.conformance.fates import Seen
 from specs.conformance.hop import FEATURES
 from specs.conformance.model import NON_STRICT, PASS
 from specs.conformance.section import Section
 from specs.conformance.session import Session
+from specs.conformance.testbed import bring
 
 here = Section("8689", role="relay")
 

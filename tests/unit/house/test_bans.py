@@ -28,7 +28,7 @@ JUDGES = {
     "print": {},
     "input": {},
     "subprocess": {
-        "specs.conformance.bring": "runs openssl, for a throw-away certificate",
+        "specs.conformance.testbed": "runs openssl, for a throw-away certificate",
         "specs.conformance.capture": "runs tshark",
         "specs.conformance.controls.server": "runs openssl, for a throw-away certificate",
         "subjects.conformance.__main__": "runs a command beside a server",

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from unit.specs.conformance.made import FAIL, NON_STRICT, PASS, result
 
-from specs.conformance import expectations, junit, records, report, summary
+from specs.conformance import expectations, junit, records, summary, terminal
 from specs.conformance.expectations import Expected
 from specs.conformance.model import Verdict
 
@@ -87,7 +87,7 @@ def test_junit_with_what_is_expected():
 def test_a_terminal_sees_no_escape_of_a_server():
     text = io.StringIO()
     judged = expectations.judge(RECORD.results, {})
-    report.show(RECORD, judged, Console(file=text, width=100), verbose=True)
+    terminal.show(RECORD, judged, Console(file=text, width=100), verbose=True)
     shown = text.getvalue()
     assert "\x1b" not in shown and "\x00" not in shown
     assert "expected any of" in shown and "mail can be smuggled in" in shown

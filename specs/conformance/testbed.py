@@ -14,7 +14,7 @@ Rules a reader may rely on
 - When a case is over, its hops end, and all its names lead to a sink, which takes what is left in
   the server's queue.  Names and addresses are never used again, also not by a later run.
 - Hops listen at port 25 of addresses out of --hops; "127.77.0.0/16:2525" says another port.
-- The name server and the sink are there while a run has relayed cases (`aloft`).
+- The name server and the sink are there while a run has relayed cases (`laid_out`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ TWICE_S: Final = 2.5
 
 
 @dataclass(slots=True, kw_only=True)
-class Wings:
+class Testbed:
     """What all relayed cases of a run share.  reason: why there is nothing of it."""
 
     given: Given
@@ -157,50 +157,50 @@ def _next(addresses: Iterator[str], what: str) -> str:
 
 
 @asynccontextmanager
-async def aloft(given: Given) -> AsyncIterator[Wings | None]:
+async def laid_out(given: Given) -> AsyncIterator[Testbed | None]:
     """The name server and the sink of a run; None if it was given no place for them.  They are
     there whatever the cases are: a server that asks, and hears nothing, does not deliver.
     """
     if not given.names:
         yield None
         return
-    wings = Wings(given=given)
+    testbed = Testbed(given=given)
     with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
-        wings.directory = Path(directory)
+        testbed.directory = Path(directory)
         async with trio.open_nursery() as nursery:
             try:
-                await nursery.start(serve, wings.names, place(given.names))
-                await _sink(wings, nursery)
+                await nursery.start(serve, testbed.names, place(given.names))
+                await _sink(testbed, nursery)
             except (OSError, ValueError) as error:
-                wings.reason = f"--names {given.names} or --hops {given.hops}: {error}"
+                testbed.reason = f"--names {given.names} or --hops {given.hops}: {error}"
             except Unavailable as need:
-                wings.reason = str(need)
-            wings.names.add(given.hostname, "A", "127.0.0.1")
-            yield wings
+                testbed.reason = str(need)
+            testbed.names.add(given.hostname, "A", "127.0.0.1")
+            yield testbed
             nursery.cancel_scope.cancel()
 
 
-async def _sink(wings: Wings, nursery: trio.Nursery) -> None:
-    host = wings.address()
-    sink = Hop(name=SINK, host=host, port=wings.port, told=Told(0.0, _left=0), bell=Bell())
+async def _sink(testbed: Testbed, nursery: trio.Nursery) -> None:
+    host = testbed.address()
+    sink = Hop(name=SINK, host=host, port=testbed.port, told=Told(0.0, _left=0), bell=Bell())
     await sink.listen(nursery)
-    wings.names.add(SINK, "A", host)
+    testbed.names.add(SINK, "A", host)
 
 
 @asynccontextmanager
 async def bring(talk: Session) -> AsyncIterator[Way]:
     """For one case.  Raises Unavailable, Refused."""
-    wings = talk.wings
-    if not isinstance(wings, Wings):
+    testbed = talk.testbed
+    if not isinstance(testbed, Testbed):
         raise Unavailable("--names")
-    if wings.reason:
-        raise Unavailable(wings.reason)
-    domain = f"{talk.token[:10]}-{wings.mark}.{TOP}"
+    if testbed.reason:
+        raise Unavailable(testbed.reason)
+    domain = f"{talk.token[:10]}-{testbed.mark}.{TOP}"
     failure: Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
             try:
-                way = Way(talk=talk, wings=wings, domain=domain, nursery=nursery)
+                way = Way(talk=talk, testbed=testbed, domain=domain, nursery=nursery)
                 way.back = await way.mx(
                     domain=f"back.{domain}", name=f"backmx.{domain}",
                     features=(*FEATURES, "SMTPUTF8"),
@@ -210,7 +210,7 @@ async def bring(talk: Session) -> AsyncIterator[Way]:
                 failure = error
             nursery.cancel_scope.cancel()
     finally:
-        wings.names.retire(domain, SINK)
+        testbed.names.retire(domain, SINK)
     if failure is not None:
         raise failure
 
@@ -220,7 +220,7 @@ class Way:
     """domain: of this case.  back: the hop of its sender's domain.  hops: all but that."""
 
     talk: Session
-    wings: Wings
+    testbed: Testbed
     domain: str
     nursery: trio.Nursery
     bell: Bell = field(default_factory=Bell)
@@ -240,7 +240,7 @@ class Way:
 
     @property
     def names(self) -> Names:
-        return self.wings.names
+        return self.testbed.names
 
     @property
     def rcpt(self) -> str:
@@ -263,10 +263,10 @@ class Way:
         Raises Unavailable.
         """
         name = name or f"mx{len(self.hops) + 1}.{self.domain}"
-        host = address or self.wings.address()
-        certificate = await self.wings.certificate() if "STARTTLS" in features else None
+        host = address or self.testbed.address()
+        certificate = await self.testbed.certificate() if "STARTTLS" in features else None
         made = Hop(
-            name=name, host=host, port=self.wings.port, told=self.talk.told, bell=self.bell,
+            name=name, host=host, port=self.testbed.port, told=self.talk.told, bell=self.bell,
             table={**(table or {}), **more}, features=tuple(features), certificate=certificate,
             stall_s=stall_s, room=room,
             tls_features=None if tls_features is None else tuple(tls_features),
@@ -296,7 +296,7 @@ class Way:
     def nobody(self, name: str = "") -> str:
         """A name with an address where nobody listens: connections are refused."""
         name = name or f"nobody.{self.domain}"
-        self.names.add(name, "A", self.wings.address())
+        self.names.add(name, "A", self.testbed.address())
         return name
 
     # -- mail -------------------------------------------------------------------------------------

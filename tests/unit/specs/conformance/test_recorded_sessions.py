@@ -16,8 +16,8 @@ from unit.specs.conformance.made import PASS, result
 from specs.conformance import capture, records
 from specs.conformance.capture import Connection, NoTshark, Unreadable
 from specs.conformance.commands.judged import judge_command
-from specs.conformance.judge import connections, judged
 from specs.conformance.model import Line
+from specs.conformance.recorded_sessions import connections, judged
 from specs.conformance.records import Record
 
 GOOD = "S: 220 mx.example\nC: NOOP\nS: 250 ok\nC: QUIT\nS: 221 bye\n"

@@ -14,7 +14,7 @@ from typing import Any
 import trio
 from rich.console import Console
 
-from specs.conformance import expectations, records, report, selection
+from specs.conformance import expectations, records, selection, terminal
 from specs.conformance.commands.options import parse_address
 from specs.conformance.expectations import Judged
 from specs.conformance.given import Address, Given
@@ -35,7 +35,7 @@ class Outcome:
         if self.judged.fine:
             return
         text = io.StringIO()
-        report.show(self.record, self.judged, Console(file=text, width=120, no_color=True))
+        terminal.show(self.record, self.judged, Console(file=text, width=120, no_color=True))
         raise AssertionError(text.getvalue())
 
 
