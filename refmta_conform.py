@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def refmta_conform() -> Callable[..., Outcome]:
     """Call it with HOST[:PORT] and sections; keywords are the options of the command line, with an
     underscore for a dash: rcpt (one, or a list), unknown_rcpt, relay_rcpt, maildir, sender,
-    sender_maildir, submission, tls, lmtp, user, password, expect, strict, security, slow, jobs,
-    timeout, quiet, patience, seed, name.
+    sender_maildir, hostname, submission, tls, lmtp, user, password, names, hops, expect, strict,
+    security, slow, jobs, wait, timeout, quiet, patience, seed, name.  An unknown one, and a wrong
+    value, is a ValueError that names it.
 
     What it returns has `record`, `judged` and `check()`, which fails the test with each failure's
     requirement, what was expected, and what was got.

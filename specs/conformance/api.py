@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import io
-import secrets
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import trio
 from rich.console import Console
 
-from specs.conformance import expectations, records, selection, terminal
-from specs.conformance.commands.options import parse_address
+from specs.conformance import expectations, selection, terminal
+from specs.conformance.commands.options import from_values
 from specs.conformance.expectations import Judged
-from specs.conformance.given import Address, Given
+from specs.conformance.measuring import measured
 from specs.conformance.records import Record
 from specs.conformance.registry import all_cases
 from specs.conformance.run import Run
@@ -31,7 +26,7 @@ class Outcome:
     judged: Judged
 
     def check(self) -> None:
-        """Raises AssertionError with every failure that was not expected."""
+        """Raises AssertionError with every failure that was not expected, or if none was tried."""
         if self.judged.fine:
             return
         text = io.StringIO()
@@ -40,48 +35,26 @@ class Outcome:
 
 
 def conform(
-    address: str, *sections: str, rcpt: str | Sequence[str] = (), unknown_rcpt: str = "",
-    relay_rcpt: str = "", maildir: str | Path | Sequence[str | Path] = (),
-    sender_maildir: str | Path | None = None, submission: str | int | None = None,
-    tls: str | int | None = None, lmtp: str | int | None = None, user: str = "",
-    password: str = "", expect: str | Path | None = None, strict: bool = False,
-    security: bool = False, slow: bool = False, jobs: int = 16, timeout: float = 10.0,
-    quiet: float = 0.5, patience: float = 20.0, seed: int | None = None, name: str = "",
-    **more: Any,
+    address: str, *sections: str, expect: str | Path | None = None, strict: bool = False,
+    security: bool = False, slow: bool = False, jobs: int = 16, wait: float = 0.0, name: str = "",
+    password: str = "", **options: Any,
 ) -> Outcome:  # fmt: skip
     """Put the cases to a server.  Not to be called where trio runs already (RuntimeError).
 
-    Raises ValueError for an address that is none, selection.NothingMatches, ExpectationError,
-    run.Unreachable.
+    options: those of the command line, with an underscore for a dash: rcpt (one, or a list of
+    them), unknown_rcpt, relay_rcpt, maildir, sender, sender_maildir, hostname, submission, tls,
+    lmtp, user, names, hops, timeout, quiet, patience, seed.
+
+    Raises ValueError for an address that is none and for an option that is wrong,
+    selection.NothingMatches, ExpectationError, run.Unreachable, run.NoTestbed.
     """
-    smtp = parse_address(address, 25)
-    many = [maildir] if isinstance(maildir, str | Path) else list(maildir)
-    told = Given(
-        smtp=smtp, rcpts=(rcpt,) if isinstance(rcpt, str) else tuple(rcpt), unknown=unknown_rcpt,
-        relay=relay_rcpt, maildirs=tuple(map(Path, many)),
-        sender_maildir=None if sender_maildir is None else Path(sender_maildir),
-        submission=_door(submission, smtp), tls=_door(tls, smtp), lmtp=_door(lmtp, smtp), user=user,
-        password=password, timeout_s=timeout, quiet_s=quiet, patience_s=patience,
-        seed=secrets.randbelow(1 << 31) if seed is None else seed, **more,
-    )  # fmt: skip
+    if password:
+        options["user"] = f"{options.get('user', '')}:{password}"
+    told = from_values(address, options)
     everything = all_cases()
     cases = selection.chosen(everything, sections, security=security, slow=slow)
     ids = (each.id for each in everything)
     known = expectations.read(Path(expect), ids) if expect is not None else {}
-    began_s, began = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    runner = Run(given=told, cases=cases, jobs=jobs)
-    results = trio.run(runner.run)
-    record = records.of(
-        name or address, told, runner.offered, results, began=began,
-        seconds=time.monotonic() - began_s,
-    )  # fmt: skip
+    record = measured(name or address, [Run(given=told, cases=cases, jobs=jobs, wait_s=wait)])
     judged = expectations.judge(record.results, known, strict=strict)
     return Outcome(record=record, judged=judged)
-
-
-def _door(value: str | int | None, smtp: Address) -> Address | None:
-    """Without a host, at the server's own."""
-    if value is None:
-        return None
-    host, port = parse_address(str(value))
-    return host or smtp[0], port

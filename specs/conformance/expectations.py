@@ -1,7 +1,7 @@
 """Known failures, with a reason each: what a server is expected to fail, and nothing else.
 
     [[expect]]
-    case = "5321-4.1.1.4-data-without-rcpt"
+    case = "5321-4.5.1-vrfy-known"
     verdict = "fail"               # or "error", "non-strict" (which counts with --strict)
     reason = "issue 42: to be mended in 2.1"
 
@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from specs.conformance.model import Result, Verdict
@@ -44,10 +45,16 @@ class Judged:
     unexpected: tuple[Result, ...]
     known: tuple[tuple[Result, Expected], ...]
     passed: tuple[tuple[Result, Expected], ...]
+    #: Whether any case could be tried: none is nothing to be content with.
+    tried: bool = True
 
     @property
     def fine(self) -> bool:
-        return not (self.unexpected or self.passed)
+        return self.tried and not (self.unexpected or self.passed)
+
+
+#: No expectations.
+NONE: Final[Mapping[str, Expected]] = MappingProxyType({})
 
 
 def read(path: Path, cases: Iterable[str]) -> dict[str, Expected]:
@@ -92,8 +99,9 @@ def judge(
 ) -> Judged:
     """strict: what misses a SHOULD counts as a failure."""
     counts = BAD if strict else BAD[:2]
-    unexpected, known, passed = [], [], []
+    unexpected, known, passed, tried = [], [], [], False
     for each in results:
+        tried = tried or each.verdict is not Verdict.UNAVAILABLE
         entry = expected.get(each.case.id)
         if each.verdict in BAD and entry is not None and entry.verdict is each.verdict:
             known.append((each, entry))
@@ -101,7 +109,9 @@ def judge(
             unexpected.append(each)
         elif entry is not None and _may_pass(each.verdict, entry, strict=strict):
             passed.append((each, entry))
-    return Judged(unexpected=tuple(unexpected), known=tuple(known), passed=tuple(passed))
+    return Judged(
+        unexpected=tuple(unexpected), known=tuple(known), passed=tuple(passed), tried=tried
+    )
 
 
 def _may_pass(verdict: Verdict, entry: Expected, *, strict: bool) -> bool:
@@ -111,18 +121,31 @@ def _may_pass(verdict: Verdict, entry: Expected, *, strict: bool) -> bool:
     return strict or entry.verdict is not Verdict.NON_STRICT
 
 
-def written(results: Sequence[Result], *, strict: bool = False) -> str:
-    """The file for what fails now; the reasons are to be written by people."""
+def written(
+    results: Sequence[Result], known: Mapping[str, Expected] = NONE, *, strict: bool = False
+) -> str:
+    """The file for what fails now.  Reasons that are known stay, as do entries of cases that were
+    not tried; new reasons are to be written by people.
+    """
     counts = BAD if strict else BAD[:2]
-    rows = ["# What this server is known to fail, with a reason each (refmta-conform --expect).\n"]
+    failing, tried = dict[str, Expected](), set[str]()
     for each in results:
-        if each.verdict in counts:
+        name = each.case.id
+        if each.verdict not in (Verdict.NOT_APPLICABLE, Verdict.UNAVAILABLE):
+            tried.add(name)
+        if each.verdict in BAD and name in known and known[name].verdict is each.verdict:
+            failing[name] = known[name]
+        elif each.verdict in counts:
             got = f"{each.observed} {each.saw}".strip()
-            reason = f"not explained yet: {each.case.requirement}; got {got}"
-            rows.append(
-                f"[[expect]]\ncase = {_text(each.case.id)}\nverdict = {_text(each.verdict)}\n"
-                f"reason = {_text(reason[:300])}\n"
-            )
+            reason = f"not explained yet: {each.case.requirement}; got {got}"[:300]
+            failing[name] = Expected(case=name, verdict=each.verdict, reason=reason)
+    rest = {name: entry for name, entry in known.items() if name not in tried}
+    rows = ["# What this server is known to fail, with a reason each (refmta-conform --expect).\n"]
+    for entry in {**failing, **rest}.values():
+        rows.append(
+            f"[[expect]]\ncase = {_text(entry.case)}\nverdict = {_text(entry.verdict)}\n"
+            f"reason = {_text(entry.reason)}\n"
+        )
     return "\n".join(rows)
 
 

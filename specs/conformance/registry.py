@@ -23,20 +23,21 @@ def modules() -> Iterator[ModuleType]:
 
 @cache
 def all_cases() -> tuple[Case, ...]:
-    """In order.  Raises ValueError if an id is there twice."""
+    """In order.  Raises ValueError if an id is there twice, or a file's cases are not in `here`."""
     found: dict[str, Case] = {}
     for module in modules():
-        for name, section in vars(module).items():
-            if not isinstance(section, Section) or name != "here":
-                continue
-            for case in section.cases:
-                if case.id in found:
-                    raise ValueError(f"{case.id}: there twice, in {module.__name__} once more")
-                found[case.id] = case
-    return tuple(sorted(found.values(), key=_order))
+        names = [name for name, each in vars(module).items() if isinstance(each, Section)]
+        if names != ["here"] or not module.here.cases:
+            raise ValueError(f"{module.__name__}: its cases are not in one Section, `here`")
+        for case in module.here.cases:
+            if case.id in found:
+                raise ValueError(f"{case.id}: there twice, in {module.__name__} once more")
+            found[case.id] = case
+    return tuple(sorted(found.values(), key=order))
 
 
-def _order(case: Case) -> tuple[object, ...]:
+def order(case: Case) -> tuple[object, ...]:
+    """A key to sort by: RFC, section, slug."""
     digits = "".join(each for each in case.rfc if each.isdigit())
     section = tuple(
         (0, int(part), "") if part.isdigit() else (1, 0, part) for part in case.section.split(".")

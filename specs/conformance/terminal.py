@@ -1,9 +1,10 @@
 """What a person reads: progress, a summary, and at the end the failures once more, each as
 
-FAIL 5321-4.1.1.4-data-without-rcpt (MUST)
-  requirement       DATA without an accepted recipient is refused
-  expected any of   503, 554
-  got               354 go ahead
+FAIL 5321-4.1.1.10-quit-lower (MUST)
+  requirement       a verb means the same in small letters
+  sent              quit
+  expected any of   221
+  got               500 unknown command
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ STYLES: Mapping[Verdict, str] = {
 }  # fmt: skip
 #: Most lines of a transcript that a terminal is shown.
 SHOWN_LINES = 30
+#: Most cases of a clause that the table of coverage names.
+SHOWN_CASES = 3
 
 
 def printable(text: str) -> str:
@@ -152,8 +155,19 @@ def list_cases(cases: Iterable[Case], console: Console) -> None:
         )  # fmt: skip
 
 
-def coverage_table(rows: Sequence[Covered], console: Console) -> None:
-    """By role and level, by RFC; then every clause that no case looks at, with its reason."""
+def coverage_table(rows: Sequence[Covered], console: Console, *, verbose: bool = False) -> None:
+    """Every clause: the cases that look at it (the first ones, or with verbose all), or why none
+    does.  Then shares, by role.
+    """
+    for each in rows:
+        clause, names = each.clause, each.cases if verbose else each.cases[:SHOWN_CASES]
+        more = len(each.cases) - len(names)
+        says = f"{each.state}: {safe(each.reason)}"
+        if names:
+            says = ", ".join(names) + (f", and {more} more" if more else "")
+        console.print(
+            f"{clause.id}  {clause.level}  {clause.role}  {says}", highlight=False, soft_wrap=True,
+        )  # fmt: skip
     table = Table(box=None, pad_edge=False)
     for name in (
         "role",
@@ -175,10 +189,3 @@ def coverage_table(rows: Sequence[Covered], console: Console) -> None:
             str(states["not yet covered"]), f"{share(rows, roles=[role]):.1%}", f"{musts:.1%}",
         )  # fmt: skip
     console.print(table, highlight=False)
-    for each in rows:
-        if each.state != "covered":
-            clause = each.clause
-            console.print(
-                f"{clause.id}  {clause.level}  {clause.role}  {each.state}: {safe(each.reason)}",
-                highlight=False, soft_wrap=True,
-            )  # fmt: skip

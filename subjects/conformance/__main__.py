@@ -9,27 +9,26 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import click
-import trio
 
 from faultinject import networks, overlay
 from faultinject.target import TargetError
 from specs.conformance import records, summary
-from specs.conformance.given import Given
-from specs.conformance.model import Case, Door, Result, Verdict
+from specs.conformance.commands.options import as_words
+from specs.conformance.measuring import measured
+from specs.conformance.model import Case, Result, Verdict
 from specs.conformance.page import page
 from specs.conformance.records import Record
 from specs.conformance.registry import all_cases
-from specs.conformance.run import Offered, Run
+from specs.conformance.run import NoTestbed, Run, Unreachable
 from specs.conformance.selection import NothingMatches, chosen
 from subjects.conformance.servers import SERVERS
 from subjects.conformance.setup import Ready
@@ -56,17 +55,18 @@ OURS, STRANGERS = ("client", "relay"), ("server", "delivery")
 )
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--jobs", type=click.IntRange(1, 100), default=JOBS, show_default=True)
+@click.option("--slow", is_flag=True, help="Also cases that take minutes.")
 @click.option("-v", "verbose", is_flag=True, help="Show what failed.")
 def main(
     words: tuple[str, ...], docs: Path | None, kept: Path | None, sections: tuple[str, ...],
-    up: bool, seed: int, jobs: int, verbose: bool,
+    up: bool, seed: int, jobs: int, slow: bool, verbose: bool,
 ) -> None:  # fmt: skip
     """Set servers up, each in a root and a network of its own, and measure them."""
     names = words[:1] if up else words or tuple(SERVERS)
     if unknown := [each for each in names if each not in SERVERS]:
         raise click.UsageError(f"no such server: {unknown[0]}; there are {', '.join(SERVERS)}")
     try:
-        cases = chosen(all_cases(), sections)
+        cases = chosen(all_cases(), sections, slow=slow)
     except NothingMatches as error:
         raise click.UsageError(str(error)) from None
     found = []
@@ -82,7 +82,7 @@ def main(
                     if up:
                         sys.exit(_beside(ready, words[1:]))
                     found.append(measure(setup.name, ready, cases, seed=seed, jobs=jobs))
-            except TargetError as error:
+            except (TargetError, Unreachable, NoTestbed) as error:
                 click.echo(f"{name}: {error}", err=True)
                 sys.exit(3)
         counts = ", ".join(f"{number} {what}" for what, number in found[-1].counts.items())
@@ -94,21 +94,14 @@ def main(
 
 def measure(name: str, ready: Ready, cases: Sequence[Case], *, seed: int, jobs: int) -> Record:
     """All cases; those about what it sends from where it relays for us."""
-    began_s, began = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    results: dict[str, Result] = {}
-    offered: dict[Door, Offered] = {}
-    results |= {each.case.id: each for each in _spared(cases, ready)}
+    spared = list(_spared(cases, ready))
+    left = {each.id for each in cases} - {each.case.id for each in spared}
+    runs = [Run(given=replace(ready.given, seed=seed), cases=())]
     for given, roles in ((ready.given, STRANGERS), (ready.relaying, OURS)):
-        own = [each for each in cases if each.role in roles and each.id not in results]
-        if own:
-            run = Run(given=_seeded(given, seed), cases=own, jobs=jobs)
-            done = trio.run(run.run)
-            results |= {each.case.id: each for each in done}
-            offered = {**run.offered, **offered}
-    return records.of(
-        name, _seeded(ready.given, seed), offered, [results[each.id] for each in cases],
-        version=ready.version, configuration=ready.configuration, began=began,
-        seconds=time.monotonic() - began_s,
+        if own := [each for each in cases if each.role in roles and each.id in left]:
+            runs.append(Run(given=replace(given, seed=seed), cases=own, jobs=jobs))
+    return measured(
+        name, runs, spared=spared, version=ready.version, configuration=ready.configuration,
     )  # fmt: skip
 
 
@@ -121,30 +114,12 @@ def _spared(cases: Sequence[Case], ready: Ready) -> Iterator[Result]:
                 break
 
 
-def _seeded(given: Given, seed: int) -> Given:
-    return replace(given, seed=seed)
-
-
 def _beside(ready: Ready, command: Sequence[str]) -> int:
     """A command in the server's network, with the options of `refmta-conform` in REFMTA_CONFORM."""
-    environment = {**os.environ, "REFMTA_CONFORM": " ".join(options(ready.given))}
+    environment = {**os.environ, "REFMTA_CONFORM": shlex.join(as_words(ready.given))}
     click.echo(environment["REFMTA_CONFORM"])
     line, inherited = networks.command(*(command or ("sleep", "infinity")))
     return subprocess.run(line, env=environment, check=False, pass_fds=inherited).returncode  # noqa: S603
-
-
-def options(given: Given) -> list[str]:
-    """Of refmta-conform."""
-    found = [f"{given.smtp[0]}:{given.smtp[1]}", "--sender", given.sender]
-    for each in given.rcpts:
-        found += ["--rcpt", each]
-    found += ["--unknown-rcpt", given.unknown, "--relay-rcpt", given.relay]
-    for path in given.maildirs:
-        found += ["--maildir", str(path)]
-    found += ["--sender-maildir", str(given.sender_maildir)] if given.sender_maildir else []
-    for name, door in (("submission", given.submission), ("tls", given.tls), ("lmtp", given.lmtp)):
-        found += [f"--{name}", f"{door[0]}:{door[1]}"] if door else []
-    return found + (["--user", f"{given.user}:{given.password}"] if given.user else [])
 
 
 def _tell(results: Sequence[Result]) -> None:

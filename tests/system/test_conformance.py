@@ -12,10 +12,11 @@ from click.testing import CliRunner
 
 from faultinject import networks
 from specs.conformance.commands.main import main
+from specs.conformance.commands.options import as_words
 from specs.conformance.model import Verdict
 from specs.conformance.registry import all_cases
 from specs.conformance.selection import chosen
-from subjects.conformance.__main__ import measure, options
+from subjects.conformance.__main__ import measure
 from subjects.conformance.refmta import Refmta
 
 pytestmark = [pytest.mark.needs("root", "overlay"), pytest.mark.timeout(580)]
@@ -74,11 +75,11 @@ def test_refmta_passes_everything_that_applies(ready):
 
 
 def run(ready, *arguments: str):
-    return CliRunner().invoke(main, [*options(ready.given), *arguments])
+    return CliRunner().invoke(main, [*as_words(ready.given), *arguments])
 
 
 def test_the_scenarios_of_appendix_d_pass(ready):
-    address, *rest = options(ready.given)
+    address, *rest = as_words(ready.given)
     words = ["replay", "--appendix-d", "--to", address, *rest]
     found = CliRunner().invoke(main, words)
     assert found.exit_code == 0, found.output
@@ -88,7 +89,7 @@ def test_the_scenarios_of_appendix_d_pass(ready):
 def test_a_dialogue_that_goes_otherwise_is_shown(ready, tmp_path):
     dialogue = tmp_path / "wrong.txt"
     dialogue.write_text("S: 220\nC: NOOP\nS: 354\n")
-    address, *rest = options(ready.given)
+    address, *rest = as_words(ready.given)
     found = CliRunner().invoke(main, ["replay", str(dialogue), "--to", address, *rest])
     assert found.exit_code == 1
     assert "line 3: expected 354, got 250" in found.output

@@ -6,12 +6,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import click
 
 from specs.conformance.capture import NoTshark, Unreadable
-from specs.conformance.commands.check import EX_UNEXPECTED, EX_USAGE
+from specs.conformance.commands.endings import EX_UNEXPECTED, EX_USAGE, end
 from specs.conformance.recorded_sessions import Judged, judged
 from specs.smtp.judge import Fault
 
@@ -33,20 +33,23 @@ def judge_command(file: Path, port: int | None, lmtp: bool, as_json: bool, verbo
     """Judge recorded sessions: a record of --json, a text of C: and S: lines, or a pcap.
 
     What no allowed behaviour explains is told by its first octet.  Exit codes: 0 allowed, 1 not
-    allowed, 2 unreadable, 3 a capture, and no tshark.
+    allowed, 2 unreadable, or nothing in it that could be judged, 3 a capture, and no tshark.
     """
     try:
         found = judged(file, port=port or 0, lmtp=lmtp)
     except Unreadable as error:
-        _end(EX_USAGE, str(error))
+        end(EX_USAGE, str(error))
     except NoTshark as error:
-        _end(EX_NO_TSHARK, str(error))
+        end(EX_NO_TSHARK, str(error))
     if as_json:
         click.echo(json.dumps(document(found), indent=1))
     else:
         for line in lines(found, verbose=verbose):
             click.echo(line)
-    sys.exit(0 if all(each.judgement.allowed for each in found) else EX_UNEXPECTED)
+    if not all(each.judgement.allowed for each in found):
+        sys.exit(EX_UNEXPECTED)
+    if not any(each.judgement.replies for each in found):
+        end(EX_USAGE, f"{file}: there is no reply in it that could be judged")
 
 
 def lines(found: Sequence[Judged], *, verbose: bool) -> list[str]:
@@ -107,8 +110,3 @@ def _as_json(fault: Fault) -> dict[str, Any]:
         "octet": fault.octet.decode("latin-1"), "behind": fault.behind.decode("latin-1"),
         "states": list(fault.states), "expected": list(fault.expected), "rules": list(fault.rules),
     }  # fmt: skip
-
-
-def _end(code: int, text: str) -> NoReturn:
-    click.echo(f"refmta-conform: {text}", err=True)
-    sys.exit(code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,6 +18,7 @@ from specs.conformance.testbed import networks
 F = TypeVar("F", bound=Callable[..., Any])
 #: Where the password may stand, since a command line is seen by everybody on the machine.
 PASSWORD: Final = "REFMTA_CONFORM_PASSWORD"  # noqa: S105  a variable's name
+SMTP_PORT: Final = 25
 _HOSTNAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z|\[[0-9A-Za-z.:]+\]\Z")
 _MAILBOX: Final = re.compile(r"[\x21-\x3d\x3f-\x7e]+@[\x21-\x3d\x3f-\x7e]+\Z")
 
@@ -204,6 +205,25 @@ TIMES: Final[tuple[Callable[[F], F], ...]] = (
     click.option("--seed", type=int, help="Of an earlier run; printed by each."),
 )
 
+PACE: Final[tuple[Callable[[F], F], ...]] = (
+    click.option("--slow", is_flag=True, help="Also cases that take minutes."),
+    click.option(
+        "--jobs",
+        type=click.IntRange(1, 200),
+        default=16,
+        show_default=True,
+        help="Cases at a time.",
+    ),
+    click.option(
+        "--wait",
+        "wait_s",
+        type=click.FloatRange(0, 3600),
+        default=0.0,
+        metavar="SECONDS",
+        help="Until the server listens: it may have been started just now.",
+    ),
+)
+
 
 def run_options(command: F) -> F:
     """All of them."""
@@ -212,7 +232,14 @@ def run_options(command: F) -> F:
     return command
 
 
-def given(smtp: Address, options: dict[str, Any]) -> Given:
+def pace_options(command: F) -> F:
+    """How a run goes."""
+    for each in reversed(PACE):
+        command = each(command)
+    return command
+
+
+def given(smtp: Address, options: Mapping[str, Any]) -> Given:
     """What a run is given.  Raises click.UsageError."""
     told = dict(options)
     user, _, password = (told.pop("user") or "").partition(":")
@@ -235,3 +262,50 @@ def given(smtp: Address, options: dict[str, Any]) -> Given:
     if told["seed"] is None:
         told["seed"] = secrets.randbelow(1 << 31)
     return Given(smtp=smtp, user=user, password=password, **told)
+
+
+@click.command(add_help_option=False)
+@click.argument("address")
+@run_options
+def _given(address: str, **options: Any) -> None:
+    """Nobody calls it: its parser is used."""
+
+
+def from_values(address: str, values: Mapping[str, Any]) -> Given:
+    """The same from values of a program or a file, named as the options are, without dashes in
+    front: {"rcpt": ["ada@x.example"], "unknown-rcpt": "nobody@x.example", "timeout": 3}.  A list
+    is an option given as often.  None, and "", are not given.
+
+    Raises ValueError that names the option.
+    """
+    known = {each.opts[0].removeprefix("--") for each in _given.params if each.opts[0][:2] == "--"}
+    words = []
+    for name, value in values.items():
+        option = name.replace("_", "-")
+        if option not in known:
+            raise ValueError(f"{name}: there is no such option of a run")
+        for each in value if isinstance(value, list | tuple) else [value]:
+            words += [] if each is None or each == "" else [f"--{option}", str(each)]
+    try:
+        smtp = parse_address(address, SMTP_PORT)
+        told = _given.make_context("refmta-conform", [*words, "--", address]).params
+        return given(smtp, {name: each for name, each in told.items() if name != "address"})
+    except click.UsageError as error:
+        raise ValueError(error.format_message()) from None
+
+
+def as_words(told: Given) -> list[str]:
+    """The other way: the command line that is given the same."""
+    found = [f"{told.smtp[0]}:{told.smtp[1]}", "--sender", told.sender]
+    for each in told.rcpts:
+        found += ["--rcpt", each]
+    for path in told.maildirs:
+        found += ["--maildir", str(path)]
+    for name, text in (
+        ("unknown-rcpt", told.unknown), ("relay-rcpt", told.relay), ("names", told.names),
+        ("sender-maildir", told.sender_maildir or ""),
+    ):  # fmt: skip
+        found += [f"--{name}", str(text)] if text else []
+    for name, door in (("submission", told.submission), ("tls", told.tls), ("lmtp", told.lmtp)):
+        found += [f"--{name}", f"{door[0]}:{door[1]}"] if door else []
+    return found + (["--user", f"{told.user}:{told.password}"] if told.user else [])

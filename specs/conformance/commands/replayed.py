@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import trio
 
 from specs.conformance import replay
-from specs.conformance.commands.check import EX_UNEXPECTED, EX_UNREACHABLE, EX_USAGE, SMTP_PORT
-from specs.conformance.commands.options import address_argument, given, run_options
+from specs.conformance.commands.endings import EX_UNEXPECTED, EX_UNREACHABLE, EX_USAGE, end
+from specs.conformance.commands.options import SMTP_PORT, address_argument, given, run_options
 from specs.conformance.given import NEEDS
 from specs.conformance.junit import transcript
 from specs.conformance.masking import without_secrets
@@ -43,14 +43,14 @@ def replay_command(
         try:
             steps = replay.parse(text)
         except replay.DialogueError as error:
-            _end(EX_USAGE, f"{name}: {error}")
+            end(EX_USAGE, f"{name}: {error}")
         for need in sorted(replay.needs(steps)):
             if not told.has(need):
-                _end(EX_USAGE, f"{name}: it needs {NEEDS[need]}")
+                end(EX_USAGE, f"{name}: it needs {NEEDS[need]}")
         try:
             played = trio.run(replay.play, steps, told)
         except (OSError, UnicodeError) as error:
-            _end(EX_UNREACHABLE, f"{address[0]}:{address[1]}: {error}")
+            end(EX_UNREACHABLE, f"{address[0]}:{address[1]}: {error}")
         failed += bool(played.wrong)
         click.echo(printable(f"{name}: {played.wrong or 'as written'}"))
         if played.wrong or verbose:
@@ -62,11 +62,6 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        _end(EX_USAGE, f"{path}: {error.strerror}")
+        end(EX_USAGE, f"{path}: {error.strerror}")
     except UnicodeDecodeError as error:
-        _end(EX_USAGE, f"{path}: {error}")
-
-
-def _end(code: int, text: str) -> NoReturn:
-    click.echo(f"refmta-conform: {text}", err=True)
-    sys.exit(code)
+        end(EX_USAGE, f"{path}: {error}")

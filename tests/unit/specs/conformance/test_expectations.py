@@ -49,7 +49,7 @@ def test_a_file_that_is_not_there(tmp_path):
     [
         (FAIL, False, True), (Verdict.ERROR, False, False), (PASS, False, False),
         (NON_STRICT, False, False), (NON_STRICT, True, False),
-        (Verdict.NOT_APPLICABLE, False, True), (Verdict.UNAVAILABLE, False, True),
+        (Verdict.NOT_APPLICABLE, False, True),
     ],
 )  # fmt: skip
 def test_an_expected_failure(tmp_path, verdict, strict, fine):
@@ -66,6 +66,35 @@ def test_an_expected_failure(tmp_path, verdict, strict, fine):
 )  # fmt: skip
 def test_what_nobody_expects(verdict, strict, fine):
     assert judge([result(verdict=verdict)], {}, strict=strict).fine is fine
+
+
+@pytest.mark.parametrize(
+    ("verdict", "strict", "fine"),
+    [
+        (Verdict.UNAVAILABLE, False, False), (Verdict.NOT_APPLICABLE, True, True),
+        (Verdict.INFO, False, True),
+    ],
+)  # fmt: skip
+def test_nothing_tried_is_not_fine(verdict, strict, fine):
+    assert judge([result(verdict=verdict)], {}, strict=strict).fine is fine
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kept"),
+    [(FAIL, True), (PASS, False), (Verdict.UNAVAILABLE, True), (Verdict.ERROR, False)],
+)
+def test_reasons_that_are_known_stay_when_the_file_is_written_anew(tmp_path, verdict, kept):
+    text = written([result(verdict=verdict, saw="x")], expected(tmp_path))
+    assert ('reason = "issue 42"' in text) is kept
+    assert ("not explained yet" in text) is (verdict is Verdict.ERROR)
+
+
+def test_an_entry_of_a_case_that_was_not_chosen_stays(tmp_path):
+    assert read_again(tmp_path, written([], expected(tmp_path))) == expected(tmp_path)
+
+
+def read_again(tmp_path, text):
+    return expected(tmp_path, text)
 
 
 def test_what_is_written_is_read_and_expected(tmp_path):

@@ -38,6 +38,8 @@ def run(*words: str):
         (("localhost", "--json", "/nowhere/at/all"), "/nowhere/at"),
         (("localhost", "--json", "-", "--junit", "-"), "only one"),
         (("--list", "no-such-section"), "no-such-section"),
+        (("--list", "localhost:2525", "no-such-section"), "no-such-section"),
+        (("localhost", "--wait", "-1"), "wait"),
     ],
 )
 def test_wrong_usage_ends_with_2(words: tuple[str, ...], says: str) -> None:
@@ -79,8 +81,10 @@ def test_a_host_that_can_not_be_is_unreachable(host):
 
 def test_what_needs_no_server():
     assert "5321-4.1.1.10-quit-lower  MUST" in run("--list", "5321-4.1.1.10").output
+    assert "5321-4.1.1.10-quit-lower  MUST" in run("localhost:25", "--list", "5321-4.1.1.10").output
     found = run("--coverage")
     assert found.exit_code == 0 and "not observable" in found.output
+    assert "5321-4.1.1.10-quit" in found.output
 
 
 def test_nobody_there_ends_with_3():

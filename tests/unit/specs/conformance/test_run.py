@@ -14,7 +14,7 @@ from unit.specs.conformance.made import PASS, case
 
 from specs.conformance.given import Given
 from specs.conformance.model import Case, Observed, Reply, Result, Verdict
-from specs.conformance.run import Run, Unreachable
+from specs.conformance.run import NoTestbed, Run, Unreachable
 from specs.conformance.session import NotApplicable, Session, Unavailable
 
 Handler = Callable[[trio.SocketStream], Awaitable[None]]
@@ -103,6 +103,65 @@ async def test_a_closed_port_is_unreachable():
         pass
     with pytest.raises(Unreachable):
         await Run(given=Given(smtp=("127.0.0.1", port)), cases=[asking()]).run()
+
+
+async def test_a_door_that_was_given_and_is_closed_ends_the_run_before_it_begins():
+    async with serving(plain) as closed:
+        pass
+    began = []
+
+    async def noting(talk: Session) -> Observed:
+        began.append(1)
+        return "250"
+
+    with pytest.raises(Unreachable, match=f"port {closed}"):
+        await results_of(
+            plain, asking(noting), asking(noting, id="2033-4-a", door="lmtp"),
+            lmtp=("127.0.0.1", closed),
+        )  # fmt: skip
+    assert not began
+
+
+async def test_a_name_server_that_can_not_listen_ends_the_run():
+    async with serving(plain) as port:
+        given = Given(smtp=("127.0.0.1", port), names="203.0.113.1:5353", timeout_s=1)
+        with pytest.raises(NoTestbed, match=r"203\.0\.113\.1"):
+            await Run(given=given, cases=[asking()]).run()
+
+
+async def test_a_server_that_is_started_late_is_waited_for():
+    async with serving(plain) as port:
+        pass
+    run = Run(given=Given(smtp=("127.0.0.1", port)), cases=[asking()], wait_s=30)
+    found: list[Result] = []
+
+    async def measured() -> None:
+        found.extend(await run.run())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(measured)
+        await trio.sleep(0.5)
+        async with trio.open_nursery() as servers:
+            servers.start_soon(trio.serve_tcp, plain, port)
+            while not found:
+                await trio.sleep(0.05)
+            servers.cancel_scope.cancel()
+    assert found[0].verdict is Verdict.PASS
+
+
+async def test_a_run_that_is_stopped_has_a_result_for_every_case():
+    async def forever(talk: Session) -> Observed:
+        run.stop("SIGTERM")
+        await trio.sleep(math.inf)
+        return "250"
+
+    cases = [asking(), asking(forever, id="5321-4.1.1.9-noop"), asking(id="5321-9-late")]
+    async with serving(plain) as port:
+        run = Run(given=Given(smtp=("127.0.0.1", port)), cases=cases, jobs=1)
+        with trio.fail_after(60):
+            found = await run.run()
+    assert [each.verdict for each in found] == [Verdict.PASS, Verdict.ERROR, Verdict.ERROR]
+    assert found[1].saw == found[2].saw == "not done: SIGTERM"
 
 
 def later(after: bytes, then: Handler) -> Handler:
