@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from specs.conformance import records
+from specs.conformance.given import Given
 from specs.conformance.model import Door, Result
 from specs.conformance.records import Record
 from specs.conformance.registry import order
@@ -22,10 +23,11 @@ ENDS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def measured(
-    name: str, runs: Sequence[Run], *, spared: Iterable[Result] = (), stoppable: bool = False,
+    name: str, runs: Iterable[Run], *, spared: Iterable[Result] = (), stoppable: bool = False,
     **more: str,
 ) -> Record:  # fmt: skip
-    """Runs one after the other, of one server; the first one's door is what is told of it.
+    """Runs one after the other, of one server; the first one's doors are what is told of it, and of
+    a case that is in two the later result.  They may be made while it goes on.
 
     spared: results of what is not put to it.  stoppable: SIGINT and SIGTERM end it, with a result
     for each case all the same (for a program of its own; `Run.stopped` names the signal).  more:
@@ -33,18 +35,21 @@ def measured(
     runs already.
     """
     began_s, began = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    results = list(spared)
+    results = {each.case.id: each for each in spared}
     offered: dict[Door, Offered] = {}
+    given: Given | None = None
     stopped = ""
     for run in runs:
         if stopped:
             run.stop(stopped)
-        results += trio.run(_until_stopped if stoppable else Run.run, run)
-        offered, stopped = {**run.offered, **offered}, run.stopped
-    results.sort(key=lambda each: order(each.case))
+        found = trio.run(_until_stopped if stoppable else Run.run, run)
+        results |= {each.case.id: each for each in found}
+        offered, stopped, given = {**run.offered, **offered}, run.stopped, given or run.given
+    if given is None:
+        raise ValueError("there is no run to measure")
     return records.of(
-        name, runs[0].given, offered, results, began=began, seconds=time.monotonic() - began_s,
-        **more,
+        name, given, offered, sorted(results.values(), key=lambda each: order(each.case)),
+        began=began, seconds=time.monotonic() - began_s, **more,
     )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 Rules a reader may rely on
 - Every chosen case has one result, in the order of the cases; nothing that a server does, and no
   mistake in a case, ends the run.  A case that is not done in time is an `error`.
-- What each door offers is asked once, before; a case whose keyword is not there is not carried out.
+- What each door offers is asked once, before; a case whose keyword is not there is not carried out:
+  whatever else it needs, it is not applicable.
   A door that was given and can't be connected to ends the run before it begins, as does a name
   server of ours that can't listen.
 - Cases that must be alone run after the others, one by one.
@@ -25,11 +26,11 @@ from specs.conformance.session import (
     NotApplicable,
     Refused,
     Session,
-    Told,
     Unavailable,
     token_of,
 )
 from specs.conformance.testbed import laid_out
+from specs.conformance.transcript import Told
 
 #: How much longer a slow case may take, in seconds.
 SLOW_S: Final = 900.0
@@ -89,6 +90,11 @@ class Run:
             raise wrong
         return [self._results.get(each.id) or self._not_done(each) for each in self.cases]
 
+    @property
+    def results(self) -> list[Result]:
+        """Of the cases that are done."""
+        return list(self._results.values())
+
     def stop(self, why: str) -> None:
         """What is not done is left.  Also before it begins."""
         self.stopped = why
@@ -102,7 +108,7 @@ class Run:
         reason = getattr(self.testbed, "reason", "")
         if reason:
             return NoTestbed(reason)
-        asked: set[Door] = {each.door for each in self.cases if not self.given.missing(each)}
+        asked = {each.door for each in self.cases if self.given.address(each.door)}
         doors: list[Door] = sorted(asked | {"smtp"})
         for door in doors:
             found = self.offered[door] = await self._ask_until_there(door)
@@ -169,7 +175,8 @@ async def one(
             seconds=trio.current_time() - began_s, transcript=tuple(told.lines),
         )  # fmt: skip
 
-    if missing := given.missing(case):
+    missing = given.missing(case)
+    if given.address(case.door) is None:
         return ended(Verdict.UNAVAILABLE, saw=f"{missing} was not given")
     door = offered.get(case.door, Offered())
     if door.reason:
@@ -178,6 +185,8 @@ async def one(
     for keyword in case.keywords:
         if keyword not in door.features:
             return ended(Verdict.NOT_APPLICABLE, saw=keyword)
+    if missing:
+        return ended(Verdict.UNAVAILABLE, saw=f"{missing} was not given")
     try:
         with trio.fail_after(longest_s(given) + SLOW_S * case.slow):
             token = token_of(case.id, given.seed)

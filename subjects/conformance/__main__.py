@@ -28,6 +28,7 @@ from specs.conformance.model import Case, Result, Verdict
 from specs.conformance.page import page
 from specs.conformance.records import Record
 from specs.conformance.registry import all_cases
+from specs.conformance.reports import LATER
 from specs.conformance.run import NoTestbed, Run, Unreachable
 from specs.conformance.selection import NothingMatches, chosen
 from subjects.conformance.servers import SERVERS
@@ -96,20 +97,37 @@ def measure(name: str, ready: Ready, cases: Sequence[Case], *, seed: int, jobs: 
     """All cases; those about what it sends from where it relays for us."""
     spared = list(_spared(cases, ready))
     left = {each.id for each in cases} - {each.case.id for each in spared}
-    runs = [Run(given=replace(ready.given, seed=seed), cases=())]
-    for given, roles in ((ready.given, STRANGERS), (ready.relaying, OURS)):
-        if own := [each for each in cases if each.role in roles and each.id in left]:
-            runs.append(Run(given=replace(given, seed=seed), cases=own, jobs=jobs))
-    return measured(
-        name, runs, spared=spared, version=ready.version, configuration=ready.configuration,
-    )  # fmt: skip
+    ours, strangers = replace(ready.relaying, seed=seed), replace(ready.given, seed=seed)
+
+    def runs() -> Iterator[Run]:
+        """What a stranger can't ask is asked once more by one whom it relays for."""
+        first = [each for each in cases if each.role in STRANGERS and each.id in left]
+        yield (asked := Run(given=strangers, cases=first, jobs=jobs))
+        again = {each.case.id for each in asked.results if each.saw.startswith(LATER)}
+        second = [
+            each for each in cases if (each.role in OURS and each.id in left) or each.id in again
+        ]
+        yield Run(given=ours, cases=second, jobs=jobs)
+
+    record = measured(
+        name, runs(), spared=spared, version=ready.version, configuration=ready.configuration
+    )
+    return replace(record, results=tuple(_explained(each, ready) for each in record.results))
+
+
+def _explained(result: Result, ready: Ready) -> Result:
+    """With the reason why this server can't be given what the case needs."""
+    option, _, rest = result.saw.partition(" ")
+    if result.verdict is Verdict.UNAVAILABLE and rest == "was not given" and option in ready.lacks:
+        return replace(result, saw=ready.lacks[option])
+    return result
 
 
 def _spared(cases: Sequence[Case], ready: Ready) -> Iterator[Result]:
     """What is not put to it."""
     for each in cases:
         for name, why in ready.spared.items():
-            if each.role in OURS and each.id.startswith(name):
+            if each.id.startswith(name):
                 yield Result(case=each, verdict=Verdict.UNAVAILABLE, saw=why)
                 break
 

@@ -5,6 +5,7 @@ TLS, submission and AUTH.
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from faultinject import networks
@@ -30,6 +31,8 @@ tls_privatekey = {KEY}
 auth_advertise_hosts = ${{if eq {{$tls_in_cipher}}{{}}{{}}{{*}}}}
 dsn_advertise_hosts = *
 smtputf8_advertise_hosts = *
+tls_require_ciphers = NORMAL:-VERS-TLS1.0:-VERS-TLS1.1
+allow_domain_literals = true
 acl_smtp_mail = acl_check_mail
 acl_smtp_vrfy = accept
 """
@@ -39,6 +42,8 @@ acl_check_mail:
   deny condition = ${if !={$received_port}{25}}
        !authenticated = *
        message = authentication required
+  warn authenticated = *
+       control = submission/sender_retain
   accept
 acl_check_rcpt:
   accept authenticated = *
@@ -86,7 +91,7 @@ class _Peer(Peer):
             ("message_size_limit = 100M\n", "message_size_limit = 10M\n"),
             ("acl_check_rcpt:\n", MAIL),
             ("  accept domains = +local_domains\n", KNOWN),
-            ("  hosts_avoid_tls = *\n", ""),
+            ("  hosts_avoid_tls = *\n", "  utf8_downconvert = 0\n"),
         ):
             if old not in text:
                 raise ValueError(f"exim: {old!r} is not in its configuration any more")
@@ -105,6 +110,8 @@ class Exim(PeerSetup):
         "submission": (networks.OTHER, SUBMISSION), "tls": (networks.OTHER, SUBMISSIONS),
         "user": "ada", "password": PASSWORD,
     }  # fmt: skip
+
+    lacks = MappingProxyType({"--lmtp": "its daemon speaks no LMTP"})
 
     def __init__(self) -> None:
         super().__init__(_Peer(), "Exim")

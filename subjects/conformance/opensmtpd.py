@@ -15,6 +15,7 @@ from faultinject.peers.opensmtpd import Opensmtpd as Peer
 from faultinject.target import Site
 from subjects.conformance.setup import PeerSetup
 
+WITHOUT_TLS: Final = "its TLS does not work with Debian's OpenSSL 3"
 CONFIGURATION: Final = """\
 # without TLS: its handshakes fail with Debian's OpenSSL 3
 listen on {address} port 25 hostname {hostname}
@@ -23,6 +24,7 @@ action "mailbox" maildir "~/Maildir"
 action "elsewhere" relay
 match from any for domain {{ "{domain}", "{hostname}" }} action "mailbox"
 match from src {{ 127.0.0.0/8 }} for any action "elsewhere"
+match from socket for any action "elsewhere"
 """
 
 
@@ -44,8 +46,13 @@ class Opensmtpd(PeerSetup):
 
     packages = ("opensmtpd",)
     files = ("/etc/smtpd.conf",)
-    spared = MappingProxyType(
-        dict.fromkeys(("3207", "7672", "8689"), "its TLS does not work with Debian's OpenSSL 3")
+    spared = MappingProxyType(dict.fromkeys(("3207", "7672", "8689"), WITHOUT_TLS))
+
+    lacks = MappingProxyType(
+        {
+            **dict.fromkeys(("--submission", "--tls", "--user"), WITHOUT_TLS),
+            "--lmtp": "its daemon speaks no LMTP",
+        }
     )
 
     def __init__(self) -> None:

@@ -17,7 +17,10 @@ from subjects.conformance.setup import DOMAIN, HOSTNAME, NAMES, USERS, Ready, gi
 from subjects.target import FIRST_RECIPIENT
 from subjects.target import Refmta as Target
 
-LISTEN: Final = ("127.0.0.1", networks.OTHER)
+LACKS: Final = {
+    "--submission": "it has no submission port", "--tls": "it has no TLS",
+    "--lmtp": "its LMTP server has no port", "--user": "it has no AUTH",
+}  # fmt: skip
 CONFIGURATION: Final = """\
 hostname = "{hostname}"
 postmaster = "postmaster@{domain}"
@@ -28,7 +31,6 @@ max_uses = 20
 [relay]
 networks = ["127.0.0.0/8"]
 nameservers = ["{names}:53"]
-timeout_factor = 0.05
 [retry]
 minimum_s = 1
 maximum_s = 8
@@ -88,7 +90,7 @@ class Refmta:
             yield Ready(
                 given=told, relaying=given(target.address, maildirs),
                 version=f"refmta {version('refmta')}",
-                configuration=target.told.replace(str(place), "/srv"),
+                lacks=LACKS, configuration=target.told.replace(str(place), "/srv"),
             )  # fmt: skip
         finally:
             target.stop()

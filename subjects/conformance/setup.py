@@ -45,7 +45,8 @@ CERTIFICATE, KEY = "/etc/conform/cert.pem", "/etc/conform/key.pem"
 class Ready:
     """A server that runs.  given: for cases of a stranger; relaying: of one whom it relays for.
     version: of its package.  configuration: what was changed, for people.  spared: cases (or what
-    their ids begin with) that are not put to it, and why.
+    their ids begin with) that are not put to it, and why.  lacks: options that it can't be given
+    ("--lmtp"), and why.
     """
 
     given: Given
@@ -53,6 +54,7 @@ class Ready:
     version: str
     configuration: str
     spared: Mapping[str, str] = field(default_factory=dict)
+    lacks: Mapping[str, str] = field(default_factory=dict)
 
 
 class Setup(Protocol):
@@ -86,6 +88,9 @@ class PeerSetup:
     doors: Mapping[str, Any] = MappingProxyType({})
     #: Of `Ready`.
     spared: Mapping[str, str] = MappingProxyType({})
+    lacks: Mapping[str, str] = MappingProxyType({})
+    #: What readers of its results should know; told above its configuration.
+    remarks: tuple[str, ...] = ()
     #: Whether it sends mail to other hosts at all.
     relays = True
     #: Files of its configuration that are shown.
@@ -104,7 +109,7 @@ class PeerSetup:
 
     def configuration(self) -> str:
         """The files, whole, without comments."""
-        shown = []
+        shown = ["\n".join(f"# {each}" for each in self.remarks)] if self.remarks else []
         for each in self.files:
             lines = self.peer.run("cat", each).splitlines()
             kept = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
@@ -127,7 +132,7 @@ class PeerSetup:
                 yield Ready(
                     given=told, relaying=replace(told, smtp=self.peer.address, names=names),
                     version=self.version(), configuration=self.configuration(),
-                    spared=self.spared,
+                    spared=self.spared, lacks=self.lacks,
                 )  # fmt: skip
             finally:
                 if self.peer.alive():

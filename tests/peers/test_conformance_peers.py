@@ -12,11 +12,13 @@ import pytest
 from faultinject import networks
 from faultinject.overlay import scratch
 from specs.conformance.model import Verdict
+from specs.conformance.records import Record
 from specs.conformance.registry import all_cases
 from specs.conformance.selection import chosen
 from subjects.conformance.__main__ import measure
+from subjects.conformance.postfix import Postfix
 from subjects.conformance.servers import SERVERS
-from subjects.conformance.setup import PASSWORD
+from subjects.conformance.setup import PASSWORD, Ready, Setup
 
 pytestmark = [pytest.mark.needs("overlay", "dnsmasq"), pytest.mark.timeout(700)]
 PASS, FAIL, ABSENT = Verdict.PASS, Verdict.FAIL, Verdict.NOT_APPLICABLE
@@ -29,7 +31,7 @@ INJECTED, BARE, TRUE_END, BDAT, AUTH, LMTP = (
 )  # fmt: skip
 #: A case, or all that begin so: what comes out (of all, at least of one).
 KNOWN = {
-    "postfix": {INJECTED: PASS, BARE: FAIL, TRUE_END: PASS, BDAT: PASS, AUTH: PASS},
+    "postfix": {INJECTED: PASS, BARE: PASS, TRUE_END: PASS, BDAT: PASS, AUTH: PASS},
     "exim": {INJECTED: PASS, BARE: PASS, TRUE_END: PASS, BDAT: PASS, AUTH: PASS},
     "opensmtpd": {INJECTED: ABSENT, TRUE_END: PASS, BDAT: ABSENT},
     "sendmail": {INJECTED: PASS, BARE: PASS, TRUE_END: PASS, BDAT: ABSENT, AUTH: PASS},
@@ -37,12 +39,22 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_what_is_known_of_it_comes_out(name: str) -> None:
-    setup = SERVERS[name]()
+def measured(setup: Setup, sections: tuple[str, ...]) -> tuple[Record, Ready]:
     assert setup.unavailable() is None
     with scratch("conform-test") as (place, _), networks.own(), setup.up(place) as ready:
-        record = measure(name, ready, chosen(all_cases(), SECTIONS), seed=1, jobs=8)
+        return measure(setup.name, ready, chosen(all_cases(), sections), seed=1, jobs=8), ready
+
+
+def test_smuggling_is_found_where_a_server_lets_it_happen() -> None:
+    """CVE-2023-51764, in the very server that is cured of it by one setting."""
+    record, _ = measured(Postfix(smtpd_forbid_bare_newline="no"), (BARE,))
+    assert [each.verdict for each in record.results] == [FAIL]
+    assert record.results[0].case.security
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_what_is_known_of_it_comes_out(name: str) -> None:
+    record, ready = measured(SERVERS[name](), SECTIONS)
     found = {each.case.id: each.verdict for each in record.results}
     for case, verdict in KNOWN[name].items():
         got = {each for key, each in found.items() if key == case or key.startswith(f"{case}-")}
