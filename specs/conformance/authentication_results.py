@@ -1,6 +1,5 @@
-"""Authentication-Results (RFC 8601 2.2), taken apart; and how a mail that has arrived is read.
+"""Authentication-Results (RFC 8601 2.2), taken apart.
 
-    headers(octets)                      [(name, value)], from the top, unfolded
     parsed("mx.x.example; spf=pass ...")  Results, or raises Malformed with what is wrong
 
 What is tricky: comments may stand nearly anywhere and nest, and hold any of the characters that
@@ -38,17 +37,6 @@ class Results:
     id: str
     version: str
     results: tuple[tuple[str, str], ...]
-
-
-def headers(octets: bytes) -> list[tuple[str, str]]:
-    """Names in small letters."""
-    head = octets.replace(b"\r\n", b"\n").partition(b"\n\n")[0]
-    found = []
-    for line in re.sub(rb"\n(?=[ \t])", b"", head).split(b"\n"):
-        name, colon, text = line.decode("utf-8", "backslashreplace").partition(":")
-        if colon:
-            found.append((name.strip().lower(), text.strip()))
-    return found
 
 
 def without_comments(text: str) -> str:

@@ -40,7 +40,7 @@ class NoTshark(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class RecordedConnection:
     """name: for people.  lmtp: it is known to be LMTP.  why: it can't be judged at all; "" if it
     can.
     """
@@ -78,7 +78,7 @@ class _Stream:
         return any(int(each[1]) in wanted for each in self.ends)
 
 
-def of_capture(path: Path, port: int) -> list[Connection]:
+def of_capture(path: Path, port: int) -> list[RecordedConnection]:
     """Raises Unreadable, NoTshark."""
     streams = _streams(path)
     if port or any(each.known(port) for each in streams):
@@ -93,13 +93,13 @@ def of_capture(path: Path, port: int) -> list[Connection]:
     return [_of_stream(each, servers.get(each.number)) for each in streams]
 
 
-def _of_stream(stream: _Stream, server: tuple[str, str] | None) -> Connection:
+def _of_stream(stream: _Stream, server: tuple[str, str] | None) -> RecordedConnection:
     client = next((each for each in stream.ends if each != server), stream.ends[0])
     name = f"TCP stream {stream.number}, {_shown(client)} to {_shown(server or stream.ends[1])}"
     why = "" if stream.begun else "its beginning was not captured"
     if server is None:
         why = "it can't be told which side is the server (give --port)"
-    return Connection(name=name, heard=Heard(stream.chunks), why=why)
+    return RecordedConnection(name=name, heard=Heard(stream.chunks), why=why)
 
 
 def _shown(end: tuple[str, str]) -> str:

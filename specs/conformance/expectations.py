@@ -22,6 +22,7 @@ from specs.conformance.model import Result, Verdict
 
 #: What may be expected.
 BAD: Final = (Verdict.FAIL, Verdict.ERROR, Verdict.NON_STRICT)
+UNTRIED: Final = frozenset({Verdict.NOT_APPLICABLE, Verdict.UNAVAILABLE})
 _KEYS: Final = frozenset({"case", "verdict", "reason"})
 
 
@@ -45,7 +46,7 @@ class Judged:
     unexpected: tuple[Result, ...]
     known: tuple[tuple[Result, Expected], ...]
     passed: tuple[tuple[Result, Expected], ...]
-    #: Whether any case could be tried: none is nothing to be content with.
+    #: Whether a case was carried out, or none applies: that none could is nothing to be glad of.
     tried: bool = True
 
     @property
@@ -99,9 +100,9 @@ def judge(
 ) -> Judged:
     """strict: what misses a SHOULD counts as a failure."""
     counts = BAD if strict else BAD[:2]
-    unexpected, known, passed, tried = [], [], [], False
+    unexpected, known, passed, verdicts = [], [], [], set[Verdict]()
     for each in results:
-        tried = tried or each.verdict is not Verdict.UNAVAILABLE
+        verdicts.add(each.verdict)
         entry = expected.get(each.case.id)
         if each.verdict in BAD and entry is not None and entry.verdict is each.verdict:
             known.append((each, entry))
@@ -110,13 +111,14 @@ def judge(
         elif entry is not None and _may_pass(each.verdict, entry, strict=strict):
             passed.append((each, entry))
     return Judged(
-        unexpected=tuple(unexpected), known=tuple(known), passed=tuple(passed), tried=tried
-    )
+        unexpected=tuple(unexpected), known=tuple(known), passed=tuple(passed),
+        tried=Verdict.UNAVAILABLE not in verdicts or not verdicts <= UNTRIED,
+    )  # fmt: skip
 
 
 def _may_pass(verdict: Verdict, entry: Expected, *, strict: bool) -> bool:
     """Whether it was tried, and is better than expected."""
-    if verdict in (Verdict.NOT_APPLICABLE, Verdict.UNAVAILABLE):
+    if verdict in UNTRIED:
         return False
     return strict or entry.verdict is not Verdict.NON_STRICT
 
@@ -131,7 +133,7 @@ def written(
     failing, tried = dict[str, Expected](), set[str]()
     for each in results:
         name = each.case.id
-        if each.verdict not in (Verdict.NOT_APPLICABLE, Verdict.UNAVAILABLE):
+        if each.verdict not in UNTRIED:
             tried.add(name)
         if each.verdict in BAD and name in known and known[name].verdict is each.verdict:
             failing[name] = known[name]

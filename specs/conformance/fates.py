@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from specs.conformance.hop import Heard, Hop, Visit
-from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Verdict
+from specs.conformance.hop import Hop
+from specs.conformance.hop_records import Command, Visit
+from specs.conformance.model import INFO, NON_STRICT, PASS, Verdict
 
 Fates = Mapping[str, Verdict]
-#: What a script returns.
-Seen = Observed | tuple[str, str]
 
 #: Nothing stands in its way.
 ARRIVES: Final[Fates] = MappingProxyType({"delivered": PASS})
@@ -39,7 +38,7 @@ BASIC: Final = frozenset({
 })  # fmt: skip
 
 
-def early(commands: Iterable[Heard], *, but: Iterable[str] = ()) -> list[Heard]:
+def early(commands: Iterable[Command], *, but: Iterable[str] = ()) -> list[Command]:
     """Those that did not wait for the reply before; QUIT does no harm behind the end of a message,
     and is counted like all others.
     """

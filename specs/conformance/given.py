@@ -34,6 +34,12 @@ NEEDS: Final[Mapping[str, str]] = {
     "submission": "--submission", "tls": "--tls", "lmtp": "--lmtp", "hops": "--names",
 }  # fmt: skip
 
+#: What may stand in braces in a line that is said, and what it needs; "" if nothing.
+PLACES: Final[Mapping[str, str]] = {
+    "rcpt": "rcpt", "rcpt2": "rcpt2", "unknown": "unknown", "relay": "relay", "domain": "rcpt",
+    "sender": "", "hostname": "", "token": "",
+}  # fmt: skip
+
 Address = tuple[str, int]
 
 
@@ -76,6 +82,13 @@ class Given:
     def domain(self) -> str:
         """Of the first mailbox."""
         return self.rcpt.rpartition("@")[2]
+
+    def fill(self, line: str, token: str) -> str:
+        """With each of PLACES filled in."""
+        for place in PLACES:
+            value = token if place == "token" else str(getattr(self, place))
+            line = line.replace(f"{{{place}}}", value)
+        return line
 
     def has(self, need: str) -> bool:
         """One of NEEDS.  Raises KeyError for another."""

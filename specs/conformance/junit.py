@@ -1,6 +1,7 @@
 """JUnit's XML, as CI services read it: a suite per RFC, a test case per case, with its id and what
 it requires for a name.  Not applicable and unavailable are skipped, with their reason; what misses
-a SHOULD is passed, unless it counts.
+a SHOULD is passed, unless it counts.  What a test case says of itself are properties; `security`
+is there if it can be misused when it fails.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from specs.conformance.expectations import Expected, Judged
 from specs.conformance.model import Line, Result, Verdict
-from specs.conformance.records import Record
+from specs.conformance.records import Record, got
 
 #: What XML 1.0 can't hold.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
@@ -47,8 +48,11 @@ def _case(
         suite, "testcase", classname=f"rfc{case.rfc}.{case.section}",
         name=_plain(f"{case.id}: {case.requirement}"), time=f"{result.seconds:.3f}",
     )  # fmt: skip
-    got = f"got {result.observed} {result.saw}".strip()
-    text = f"{case.requirement}\nexpected any of: {', '.join(case.expected)}\n{got}"
+    _properties(element, result)
+    what, expected = f"got {got(result) or 'nothing'}", ", ".join(case.expected)
+    text = f"{case.requirement}\nsent: {case.sent}\nexpected any of: {expected}\n{what}"
+    if case.security:
+        text += f"\nsecurity: {case.security}"
     if case.id in passed:
         why = f"expected to fail ({passed[case.id].reason}), and it did not"
         ET.SubElement(element, "failure", message=_plain(why)).text = _plain(text)
@@ -57,12 +61,23 @@ def _case(
         ET.SubElement(element, "skipped", message=_plain(why))
     elif case.id in counts:
         tag = "error" if result.verdict is Verdict.ERROR else "failure"
-        ET.SubElement(element, tag, message=_plain(got)).text = _plain(text)
+        ET.SubElement(element, tag, message=_plain(what)).text = _plain(text)
     elif result.verdict in (Verdict.NOT_APPLICABLE, Verdict.UNAVAILABLE):
         ET.SubElement(element, "skipped", message=_plain(f"{result.verdict}: {result.saw}"))
-    told = f"verdict: {result.verdict}\nclauses: {' '.join(case.clauses)}\n"
-    ET.SubElement(element, "system-out").text = _plain(told + transcript(result.transcript))
+    ET.SubElement(element, "system-out").text = _plain(transcript(result.transcript))
     return element
+
+
+def _properties(element: ET.Element, result: Result) -> None:
+    case = result.case
+    properties = ET.SubElement(element, "properties")
+    for name, value in (
+        ("verdict", result.verdict.value), ("level", case.level), ("role", case.role),
+        ("clauses", " ".join(case.clauses)), ("sent", case.sent),
+        ("expected", ", ".join(case.expected)), ("security", case.security),
+    ):  # fmt: skip
+        if value:
+            ET.SubElement(properties, "property", name=name, value=_plain(value))
 
 
 def transcript(lines: tuple[Line, ...]) -> str:

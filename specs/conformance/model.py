@@ -89,9 +89,11 @@ class Reply:
         return f"{self.code} {self.lines[-1] if self.lines else ''}".rstrip()
 
 
-#: What a script observes: a reply (its label counts), or a label of its own with what it saw.
-Observed = Reply | str
-Script = Callable[["Session"], Awaitable["Observed | tuple[str, str]"]]
+#: A label of a script's own, and what it saw, for people.
+Seen = tuple[str, str]
+#: What a script observes: a reply (its label counts), or a label, perhaps with what it saw.
+Observed = Reply | str | Seen
+Script = Callable[["Session"], Awaitable[Observed]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ Rules a reader may rely on
   trusts an NXDOMAIN would ask for nothing below it).  Whatever else is asked for does not exist.
 - Nobody need keep an answer for longer than a second.
 - `answer` is pure but for the record of what was asked.  What is no question is dropped.
+- A mistake of ours is answered with silence, and kept (`broken`): it is the error of the case whose
+  name was asked for, not the end of the run.
 """
 
 from __future__ import annotations
@@ -64,13 +66,13 @@ class Names:
     #: Domains whose answers say that they were validated (AD), to whoever asks for that.
     secure: set[str] = field(default_factory=set)
     questions: list[Question] = field(default_factory=list)
+    _mistakes: list[tuple[str, str]] = field(default_factory=list)
     _above: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def add(self, name: str, kind: str, *texts: str) -> None:
         """Records of a type, in the zone file's form (names in it end in a dot).
 
-        Raises ValueError, dns.exception.DNSException for what is no such record: here, since an
-        error of the server's own would end the run.
+        Raises ValueError, dns.exception.DNSException for what is no such record.
         """
         _records(dns.name.root, kind, texts)
         rows = self.records.setdefault(self._known(name), {})
@@ -106,6 +108,10 @@ class Names:
             each for each in self.questions if each.name == plain and kind in ("", each.type)
         ]  # fmt: skip
 
+    def broken(self, domain: str) -> list[str]:
+        """Mistakes in answers about a domain and all below it."""
+        return [text for name, text in self._mistakes if _within(name, _plain(domain))]
+
     def _known(self, name: str) -> str:
         plain = _plain(name)
         if plain not in self.records:
@@ -129,8 +135,17 @@ class Names:
         asked = query.question[0]
         name, kind = _plain(asked.name.to_text()), dns.rdatatype.to_text(asked.rdtype)
         self.questions.append(Question(name=name, type=kind, at_s=now_s, over=over))
+        try:
+            return self._answered(query, name, kind, over)
+        except Exception as error:  # of records that a case has made
+            self._mistakes.append((name, f"our name server, asked for {name} {kind}: {error!r}"))
+            return None
+
+    def _answered(
+        self, query: dns.message.Message, name: str, kind: str, over: str
+    ) -> bytes | None:
         response = dns.message.make_response(query, recursion_available=True)
-        if self._fill(response, asked.name, name, kind) == "silence":
+        if self._fill(response, query.question[0].name, name, kind) == "silence":
             return None
         asks = query.flags & dns.flags.AD or query.ednsflags & dns.flags.DO
         if asks and any(_within(name, each) for each in self.secure):

@@ -23,17 +23,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from specs.conformance.capture import MAGIC, Connection, Unreadable, of_capture
+from specs.conformance.capture import MAGIC, RecordedConnection, Unreadable, of_capture
 from specs.conformance.replay import octets
 from specs.smtp.heard import Chunk, Heard
 from specs.smtp.judge import Judgement, judge
 
 INSIDE_TLS: Final = re.compile(rb"inside TLS")
-#: A remark of `session.Told`: the octets before it are not all of them.
+#: A remark of `transcript.Told`: the octets before it are not all of them.
 SHORTENED: Final = re.compile(rb"\A[0-9]+ octets, of which [0-9]+ are shown")
 #: A remark of `hop.Hop`: there the server under test is the client.
 INCOMING: Final = re.compile(rb"\Athe server connects to ")
-#: A remark of `session.Session`.
+#: A remark of `connection.Connection`.
 CONNECTED: Final = re.compile(rb"\Aconnected to (.+)")
 _LHLO: Final = re.compile(rb"LHLO [!-~]+\r\n", re.IGNORECASE)
 _STEP: Final = re.compile(r"([CS-]):(?: (.*)|)\Z", re.DOTALL)
@@ -60,7 +60,7 @@ def judged(path: Path, *, port: int = 0, lmtp: bool = False) -> list[Judged]:
     return found
 
 
-def connections(path: Path, *, port: int = 0) -> list[Connection]:
+def connections(path: Path, *, port: int = 0) -> list[RecordedConnection]:
     """Of a file of any of the three kinds.  Raises Unreadable, NoTshark."""
     try:
         with path.open("rb") as file:
@@ -83,7 +83,7 @@ def connections(path: Path, *, port: int = 0) -> list[Connection]:
 # -- a record of refmta-conform -------------------------------------------------------------------
 
 
-def of_record(text: str, path: Path) -> list[Connection]:
+def of_record(text: str, path: Path) -> list[RecordedConnection]:
     """Raises Unreadable."""
     try:
         told = json.loads(text)
@@ -91,7 +91,7 @@ def of_record(text: str, path: Path) -> list[Connection]:
         raise Unreadable(f"{path}: {error}") from None
     if not isinstance(told, dict) or not isinstance(told.get("results"), list):
         raise Unreadable(f"{path}: it is no record of refmta-conform: no results")
-    found: list[tuple[bytes, Connection]] = []
+    found: list[tuple[bytes, RecordedConnection]] = []
     for number, each in enumerate(told["results"]):
         try:
             if each.get("role") not in ("client", "relay"):
@@ -110,7 +110,7 @@ def _took_lhlo(heard: Heard) -> bool:
     return bool(_LHLO.match(heard.client)) and second.startswith(b"250")
 
 
-def _of_result(told: dict[str, Any]) -> Iterator[tuple[bytes, Connection]]:
+def _of_result(told: dict[str, Any]) -> Iterator[tuple[bytes, RecordedConnection]]:
     """A case's connections, each apart, with the address of each."""
     case = str(told["case"])
     chunks: dict[int, list[Chunk]] = {}
@@ -129,7 +129,7 @@ def _of_result(told: dict[str, Any]) -> Iterator[tuple[bytes, Connection]]:
         if number in ours:
             continue
         name = f"{case}, connection {number}"
-        yield addresses.get(number, b""), Connection(name=name, heard=Heard(listed))
+        yield addresses.get(number, b""), RecordedConnection(name=name, heard=Heard(listed))
 
 
 def _chunk(who: str, said: bytes) -> Chunk | None:
@@ -150,7 +150,7 @@ def _chunk(who: str, said: bytes) -> Chunk | None:
 # -- a text ---------------------------------------------------------------------------------------
 
 
-def of_text(text: str, path: Path) -> list[Connection]:
+def of_text(text: str, path: Path) -> list[RecordedConnection]:
     """Raises Unreadable."""
     chunks: list[Chunk] = []
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
@@ -166,7 +166,7 @@ def of_text(text: str, path: Path) -> list[Connection]:
             continue
         chunk = _chunk(who, octets(said) + (b"" if who == "-" else b"\r\n"))
         chunks += [chunk] if chunk is not None else []
-    return [Connection(name=str(path), heard=Heard(chunks))] if chunks else []
+    return [RecordedConnection(name=str(path), heard=Heard(chunks))] if chunks else []
 
 
 def _is_pattern(said: str) -> bool:

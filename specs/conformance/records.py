@@ -1,7 +1,30 @@
 """What a run leaves: one JSON object, from which pages, matrices and oracles are made.
 
-Octets of a transcript are texts in which each character is one octet (latin-1): lossless, and to be
-read by people.
+| key | what |
+|---|---|
+| `refmta-conform` | version of this format: 1 |
+| `name`, `version`, `configuration` | of the server; the last two are "" unless we set it up |
+| `greeting`, `offered` | what it said; by door, the keywords of EHLO with their parameters |
+| `seed`, `began`, `seconds` | of the run; `began` is ISO 8601, in UTC |
+| `counts` | number of results by verdict, all verdicts |
+| `results` | a list, in the order of the cases |
+
+A result repeats its case, so that a reader needs nothing else:
+
+| key | what |
+|---|---|
+| `case` | its id: RFC-SECTION-SLUG, never used for anything else |
+| `verdict` | pass, non-strict, fail, info, not applicable, unavailable, error |
+| `observed`, `saw` | what was judged (a code or a label of `expected`); more of it, for people |
+| `requirement`, `level`, `role`, `clauses`, `sent` | of the case |
+| `expected` | outcomes that are allowed: "250", "5yz (non-strict)" |
+| `security` | what may be misused if it fails, or "" |
+| `seconds` | how long it took |
+| `transcript` | a list of `at` (seconds since the case began), `who`, `connection`, `octets` |
+
+`who` is "C", "S", or "-" for a remark; `connection` counts from 1.  Octets are texts in which each
+character is one octet (latin-1): lossless, and to be read by people.  Passwords are masked.  Keys
+may be added; the version changes when one goes, or means something else.
 """
 
 from __future__ import annotations
@@ -68,6 +91,13 @@ def _clean(result: Result, password: str) -> Result:
         saw=saw.decode("utf-8", "backslashreplace"), seconds=result.seconds,
         transcript=without_secrets(result.transcript, password),
     )  # fmt: skip
+
+
+def got(result: Result) -> str:
+    """What came, for people: what was seen mostly begins with what was judged."""
+    if result.saw.startswith(result.observed):
+        return result.saw
+    return f"{result.observed} {result.saw}".strip()
 
 
 def as_json(record: Record) -> dict[str, Any]:

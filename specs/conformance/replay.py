@@ -27,24 +27,16 @@ from typing import Final, Literal
 
 import trio
 
-from specs.conformance.given import Given
+from specs.conformance.given import PLACES, Given
 from specs.conformance.model import Line, Reply
-from specs.conformance.session import Session, Told, token_of
+from specs.conformance.session import Session, token_of
+from specs.conformance.transcript import Told
 
 _STEP: Final = re.compile(r"([CS]): ?(.*)\Z", re.DOTALL)
 _CODE: Final = re.compile(r"[2-5z][0-9z][0-9z]\Z")
 _ESCAPE: Final = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _ESCAPES: Final = {"r": b"\r", "n": b"\n", "t": b"\t", "\\": b"\\", "0": b"\0"}
 _PLACE: Final = re.compile(r"\{([a-z0-9]+)\}")
-#: What a placeholder needs (`given.NEEDS`).
-_NEEDS: Final = {
-    "rcpt": "rcpt",
-    "rcpt2": "rcpt2",
-    "unknown": "unknown",
-    "relay": "relay",
-    "domain": "rcpt",
-}
-_KNOWN: Final = frozenset({*_NEEDS, "sender", "hostname", "token"})
 
 
 class DialogueError(Exception):
@@ -87,7 +79,7 @@ def parse(text: str) -> list[Step]:
                 continue
             steps.append(Step(line=number, who="S", text=codes + ("-" if more else "")))
         else:
-            if unknown := set(_PLACE.findall(found[2])) - _KNOWN:
+            if unknown := set(_PLACE.findall(found[2])) - set(PLACES):
                 raise DialogueError(f"line {number}: nothing is known of {{{min(unknown)}}}")
             steps.append(Step(line=number, who="C", text=found[2]))
     if not any(each.who == "S" for each in steps):
@@ -108,7 +100,7 @@ def _expected(number: int, text: str) -> tuple[str, bool]:
 def needs(steps: Sequence[Step]) -> set[str]:
     """Names of what must be given (`given.NEEDS`)."""
     found = {name for each in steps for name in _PLACE.findall(each.text)}
-    return {_NEEDS[name] for name in found if name in _NEEDS}
+    return {PLACES[name] for name in found if PLACES.get(name)}
 
 
 def fits(reply: Reply, expected: str) -> bool:

@@ -36,23 +36,16 @@ from typing import Final
 import trio
 
 from specs.conformance.given import Given
+from specs.conformance.headers import Fields, by_name, first, lf
+from specs.conformance.maildir import LOOK_S
 from specs.conformance.model import Door
-from specs.conformance.session import (
-    LOOK_S,
-    NotApplicable,
-    Refused,
-    Session,
-    Unavailable,
-)
+from specs.conformance.session import NotApplicable, Refused, Session, Unavailable
 
 LATER: Final = "an address that fails after it was accepted"
 #: Where a user may be let in, tried in this order.
 DOORS: Final[tuple[Door, ...]] = (
     "submission-starttls", "submission", "tls", "starttls", "smtp",
 )  # fmt: skip
-
-#: Names in small letters, each with its values in order, unfolded.
-Fields = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +89,7 @@ class Report:
     @property
     def groups(self) -> tuple[Fields, ...]:
         """The fields of each block: the message's first, then each recipient's."""
-        return tuple(fields(each) for each in self.blocks)
+        return tuple(by_name(each) for each in self.blocks)
 
     @property
     def recipients(self) -> tuple[Fields, ...]:
@@ -131,22 +124,6 @@ class Report:
         return tuple(address for _, address in getaddresses(self.header.get("to", ())))
 
 
-def fields(block: bytes) -> Fields:
-    """Of a header; what is no field is under ""."""
-    found: dict[str, list[str]] = {}
-    for line in re.sub(rb"\n[ \t]+", b" ", block).split(b"\n"):
-        name, colon, text = line.decode("utf-8", "backslashreplace").partition(":")
-        known = colon and re.fullmatch(r"[!-9;-~]+[ \t]*", name)
-        key = name.strip().lower() if known else ""
-        found.setdefault(key, []).append(text.strip() if known else line.decode("latin-1"))
-    return {name: tuple(values) for name, values in found.items()}
-
-
-def first(group: Fields, name: str) -> str:
-    """A field's first value, "" if there is none."""
-    return group.get(name, ("",))[0]
-
-
 def value(text: str) -> tuple[str, str]:
     """("rfc822", "ada@x.example") of "rfc822; ada@x.example": the type in small letters."""
     kind, semicolon, rest = text.partition(";")
@@ -155,13 +132,13 @@ def value(text: str) -> tuple[str, str]:
 
 def taken_apart(octets: bytes) -> Report:
     """Whatever it is."""
-    raw = octets.replace(b"\r\n", b"\n")
+    raw = lf(octets)
     old = message_from_bytes(raw, policy=policy.compat32)  # which stands more than the default does
     boundary = old.get_boundary() if old.get_content_maintype() == "multipart" else None
     report_type = old.get_param("report-type", "")
     return Report(
         raw=raw, message=message_from_bytes(raw, policy=policy.default),
-        header=fields(raw.partition(b"\n\n")[0]), kind=old.get_content_type(),
+        header=by_name(raw.partition(b"\n\n")[0]), kind=old.get_content_type(),
         report_type=report_type.lower() if isinstance(report_type, str) else "",
         parts=_parts(raw, boundary) if boundary else (),
     )  # fmt: skip
@@ -181,7 +158,7 @@ def _parts(raw: bytes, boundary: str) -> tuple[Part, ...]:
 
 def _part(text: bytes) -> Part:
     head, _, body = (b"\n" + text).partition(b"\n\n")
-    header = fields(head.strip(b"\n"))
+    header = by_name(head.strip(b"\n"))
     kind = re.split(r"[;\s(]", first(header, "content-type").strip(), maxsplit=1)[0]
     encoding = re.split(r"[\s(]", first(header, "content-transfer-encoding"), maxsplit=1)[0]
     carrier = b"Content-Transfer-Encoding: " + (encoding.encode() or b"7bit") + b"\n\n" + body

@@ -66,6 +66,19 @@ class Section:
         shown = " | ".join([*(() if upto == "connect" else (f"({upto})",)), *sent])
         self._add(name, level, clauses, requirement, shown, allowed, script, more)
 
+    def bare_keyword(self, name: str, keyword: str, *, level: Level, clauses: str) -> None:
+        """A keyword of EHLO that has no parameter."""
+
+        async def script(talk: Session) -> Observed:
+            await talk.upto("ehlo")
+            value = talk.features[keyword]
+            return ("a parameter" if value else "none"), f"{keyword} {value}".rstrip()
+
+        self._add(
+            name, level, clauses, f"The {keyword} keyword has no parameter", "EHLO",
+            {"none": Verdict.PASS}, script, {"keywords": keyword},
+        )  # fmt: skip
+
     def _add(
         self, name: str, level: Level, clauses: str, requirement: str, sent: str,
         allowed: Mapping[str, Verdict], script: Script, more: dict[str, Any],

@@ -9,207 +9,62 @@
 Rules a reader may rely on
 - A server's behaviour never raises, but in `must`, `upto` and what is built on them (`Refused`):
   there the case could not be carried out, and nothing is said about the server.
-- A connection that cannot be had raises OSError.
-- What the server was told in TLS stands in the transcript as it was said, not as it was sent.
+- What is said of octets in `connection` holds here, too.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import ssl
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 import trio
 
-from specs.conformance.given import Address, Given
-from specs.conformance.model import Door, Line, Reply
-from specs.conformance.replies import MOST_OCTETS, cut, features
+from specs.conformance.connection import (
+    Connection,
+    NotApplicable,
+    Refused,
+    Unavailable,
+    trusting,
+)
+from specs.conformance.given import Address
+from specs.conformance.maildir import LOOK_S, messages
+from specs.conformance.model import Door, Reply
+from specs.conformance.replies import features
+
+#: What a case needs of this room and of `connection`.
+__all__ = [
+    "STAGES", "NotApplicable", "Refused", "Session", "Stage", "Unavailable", "token_of", "trusting",
+    "written",
+]  # fmt: skip
 
 Stage = Literal["connect", "greeting", "ehlo", "mail", "rcpt", "data"]
 STAGES: Final[tuple[Stage, ...]] = ("connect", "greeting", "ehlo", "mail", "rcpt", "data")
-#: How often a Maildir is looked at, in seconds.
-LOOK_S: Final = 0.05
-#: How much a file system's clock may be behind, in seconds.
-SLACK_S: Final = 2.0
-#: Most of a connection that the transcript keeps, in octets; cases may send megabytes.
-TOLD: Final = 1 << 16
-
-
-class Refused(Exception):
-    """What a case needs before it can ask its question was refused."""
-
-    def __init__(self, what: str, reply: Reply) -> None:
-        self.what, self.reply = what, reply
-        super().__init__(f"{what}: {reply}")
-
-
-class NotApplicable(Exception):
-    """Found out on the way: the text is the keyword that is not offered."""
-
-
-class Unavailable(Exception):
-    """Found out on the way: this run was not given, or this machine has not, what the text says."""
-
-
-@dataclass(slots=True)
-class Told:
-    """A transcript while it is written, of all connections of a case."""
-
-    began_s: float
-    #: The time of day before which no mail is this case's.
-    since_s: float = field(default_factory=lambda: time.time() - SLACK_S)
-    lines: list[Line] = field(default_factory=list)
-    connections: int = 0
-    _left: int = 4 * TOLD
-
-    def add(self, who: Literal["C", "S", "-"], octets: bytes, connection: int) -> None:
-        """Nothing once it is too long, but a remark that says so."""
-        if self._left <= 0:
-            return
-        self._left -= len(octets)
-        shown = octets if len(octets) <= TOLD else octets[:TOLD]
-        at_s = trio.current_time() - self.began_s
-        self.lines.append(Line(at_s=at_s, who=who, octets=shown, connection=connection))
-        if len(shown) < len(octets) or self._left <= 0:
-            more = f"{len(octets)} octets, of which {len(shown)} are shown".encode()
-            self.lines.append(Line(at_s=at_s, who="-", octets=more, connection=connection))
+#: Pauses before another attempt where the greeting is 421, in seconds.
+AGAIN_S: Final = (0.3, 1.0, 2.5)
 
 
 @dataclass(slots=True, kw_only=True)
-class Session:
+class Session(Connection):
     """Use as an asynchronous context: it closes what is open.  token: a word of this case's own,
     which every message of `message` has.  features: of the last EHLO.
     """
 
-    given: Given
-    door: Door
     token: str
-    told: Told
     features: dict[str, str] = field(default_factory=dict)
     stage: Stage | Literal[""] = ""
-    number: int = 0
     #: What relayed cases share (`testbed`).
     testbed: object | None = None
-    _stream: trio.SocketStream | trio.SSLStream[trio.SocketStream] | None = None
-    _input: bytes = b""
-    _ended: bool = False
     _others: list[Session] = field(default_factory=list)
     _seen: dict[tuple[Path, bytes], dict[str, bytes | None]] = field(default_factory=dict)
 
-    # -- octets -----------------------------------------------------------------------------------
-
     async def connect(self, address: Address | None = None) -> None:
         """Without reading the greeting.  Raises OSError."""
-        where = address or self.given.address(self.door)
-        if where is None:
-            raise Unavailable(f"the door of {self.door}")
-        self.told.connections += 1
-        self.number = self.told.connections
-        with trio.move_on_after(self.given.timeout_s) as scope:
-            self._stream = await trio.open_tcp_stream(*where)
-        if scope.cancelled_caught:
-            raise TimeoutError(f"no connection in {self.given.timeout_s:.0f} s")
-        self.note(f"connected to {where[0]} port {where[1]}")
+        await Connection.connect(self, address)
         self.stage = "connect"
-        if self.door == "tls":
-            await self.handshake()
-
-    async def send(self, octets: bytes) -> bool:
-        """As they are; whether the connection took them in time."""
-        self.told.add("C", octets, self.number)
-        if self._stream is None:
-            return False
-        with trio.move_on_after(self.given.timeout_s) as scope:
-            try:
-                await self._stream.send_all(octets)
-            except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
-                self.note("could not be sent: the connection is gone")
-                return False
-        if scope.cancelled_caught:
-            self.note("could not be sent: the server does not read")
-        return not scope.cancelled_caught
-
-    async def reply(self, timeout_s: float | None = None) -> Reply:
-        """The next one, or what came instead."""
-        limit_s = self.given.timeout_s if timeout_s is None else timeout_s
-        with trio.move_on_after(limit_s):
-            while True:
-                found = cut(self._input)
-                if found is not None:
-                    reply, self._input = found
-                    return reply
-                more = await self._receive()
-                if not more:
-                    left, self._input = self._input, b""
-                    return Reply(kind="closed", octets=left)
-                self._input += more
-                if len(self._input) > 2 * MOST_OCTETS:
-                    self._input, flood = b"", self._input
-                    return Reply(kind="flood", octets=flood)
-        return Reply(kind="silent", octets=self._input)
-
-    async def _receive(self) -> bytes:
-        if self._stream is None or self._ended:
-            return b""
-        try:
-            octets = bytes(await self._stream.receive_some(1 << 16))
-        except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
-            octets = b""
-        if octets:
-            self.told.add("S", octets, self.number)
-        else:
-            self._ended = True
-            self.note("the server has closed the connection")
-        return octets
-
-    async def rest(self, timeout_s: float | None = None) -> bytes:
-        """Everything until the end of the connection, or until this time is over."""
-        with trio.move_on_after(self.given.timeout_s if timeout_s is None else timeout_s):
-            while len(self._input) < MOST_OCTETS:
-                more = await self._receive()
-                if not more:
-                    break
-                self._input += more
-        octets, self._input = self._input, b""
-        return octets
-
-    async def unasked(self, seconds: float | None = None) -> Reply:
-        """What comes by itself within `quiet_s`: "silent" if nothing does."""
-        return await self.reply(self.given.quiet_s if seconds is None else seconds)
-
-    @property
-    def unread(self) -> bytes:
-        """Received, and not part of a reply that was read."""
-        return self._input
-
-    def forget(self) -> None:
-        """Drop what was received and not read."""
-        self._input = b""
-
-    async def half_close(self) -> None:
-        """No more from us; the server may still speak."""
-        self.note("the client sends no more (half-close)")
-        if isinstance(self._stream, trio.SocketStream):
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError, OSError):
-                await self._stream.send_eof()
-
-    async def close(self) -> None:
-        """Without QUIT."""
-        if self._stream is not None:
-            self.note("the client closes the connection")
-            await trio.aclose_forcefully(self._stream)
-            self._stream = None
-
-    def note(self, text: str) -> None:
-        """A remark in the transcript."""
-        self.told.add("-", text.encode("utf-8", "backslashreplace"), self.number)
 
     # -- lines and replies ------------------------------------------------------------------------
 
@@ -250,7 +105,26 @@ class Session:
         done = STAGES.index(self.stage) if self.stage else -1
         for each in STAGES[done + 1 : STAGES.index(stage) + 1]:
             reply = await self._go_on(each)
+            if each == "greeting" and done < 0:
+                reply = await self._again(reply)
+            if each == "greeting" and reply.code != "220":
+                raise Refused("the greeting", reply)
             self.stage = each
+        return reply
+
+    async def _again(self, reply: Reply) -> Reply:
+        """A server may have too many connections just now (421): another greeting, a little later.
+        This is a set-up: a case that asks how it is greeted connects by itself.
+        """
+        ends_s = trio.current_time() + self.given.timeout_s
+        for pause_s in AGAIN_S:
+            if reply.code != "421" or trio.current_time() + pause_s > ends_s:
+                break
+            self.note(f"the greeting was {reply}: once more in {pause_s} s")
+            await self.close()
+            await trio.sleep(pause_s)
+            await self.connect()
+            reply = await self.reply()
         return reply
 
     async def _go_on(self, stage: Stage) -> Reply:
@@ -259,10 +133,7 @@ class Session:
                 await self.connect()
                 return Reply(kind="silent")
             case "greeting":
-                reply = await self.reply()
-                if reply.code != "220":
-                    raise Refused("the greeting", reply)
-                return reply
+                return await self.reply()
             case "ehlo":
                 reply = await self.hello()
                 if self.door in ("starttls", "submission-starttls"):
@@ -279,16 +150,8 @@ class Session:
                 return reply
 
     def fill(self, line: str) -> str:
-        """{rcpt}, {rcpt2}, {sender}, {unknown}, {relay}, {domain}, {hostname} and {token}."""
-        given = self.given
-        known = {
-            "rcpt": given.rcpt, "rcpt2": given.rcpt2, "sender": given.sender,
-            "domain": given.domain, "unknown": given.unknown, "relay": given.relay,
-            "hostname": given.hostname, "token": self.token,
-        }  # fmt: skip
-        for name, value in known.items():
-            line = line.replace(f"{{{name}}}", value)
-        return line
+        """With what stands in braces (`given.PLACES`) filled in."""
+        return self.given.fill(line, self.token)
 
     # -- TLS and AUTH -----------------------------------------------------------------------------
 
@@ -301,29 +164,6 @@ class Session:
             raise Refused("STARTTLS", reply)
         await self.handshake()
         return await self.hello()
-
-    async def handshake(self, context: ssl.SSLContext | None = None) -> None:
-        """TLS on what is open; certificates are not checked unless the context does.  What was read
-        before it is dropped (RFC 3207 4.2).  Raises Refused.
-        """
-        if not isinstance(self._stream, trio.SocketStream):
-            raise Refused("TLS", Reply(kind="closed"))
-        self._input = b""
-        context = context or trusting()
-        stream = trio.SSLStream(
-            self._stream, context, server_hostname=self.given.smtp[0], https_compatible=True
-        )
-        with trio.move_on_after(self.given.timeout_s) as scope:
-            try:
-                await stream.do_handshake()
-            except (trio.BrokenResourceError, ssl.SSLError) as error:
-                self.note(f"TLS: {error}")
-                self._ended = True
-                raise Refused("the handshake of TLS", Reply(kind="closed")) from None
-        if scope.cancelled_caught:
-            raise Refused("the handshake of TLS", Reply(kind="silent"))
-        self.note("from here on inside TLS")
-        self._stream = stream
 
     async def auth(self) -> Reply:
         """AUTH PLAIN as the user that was given.  Raises Refused, NotApplicable, Unavailable."""
@@ -345,12 +185,10 @@ class Session:
         self, body: str | bytes = "A message of the conformance suite.\r\n", *, headers: str = ""
     ) -> bytes:
         """A whole message with this case's token, in lines that end in CRLF, not dot-stuffed."""
-        head = (
-            f"From: <{self.given.sender}>\r\nTo: <{self.given.rcpt}>\r\n"
-            f"Subject: conformance {self.token}\r\nDate: Mon, 02 Nov 2026 10:00:00 +0000\r\n"
-            f"Message-ID: <{self.token}@{self.given.hostname}>\r\n{headers}\r\n"
-        )
-        return head.encode() + _octets(body)
+        return written(
+            _octets(body), sender=self.given.sender, to=self.given.rcpt, token=self.token,
+            domain=self.given.hostname, headers=headers,
+        )  # fmt: skip
 
     async def content(self, octets: bytes) -> Reply:
         """After a 354: dot-stuffed, ended; the last reply."""
@@ -436,32 +274,16 @@ def _octets(text: str | bytes) -> bytes:
     return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
 
 
-def messages(
-    maildir: Path, token: bytes, since_s: float, seen: dict[str, bytes | None]
-) -> list[bytes]:
-    """What lies in new/ and cur/ with this token, and has come since then.  seen: what was looked
-    at before, by name; a file of a Maildir never changes.
-    """
-    for part in ("new", "cur"):
-        with suppress(OSError), os.scandir(maildir / part) as entries:
-            for entry in entries:
-                name = entry.name.partition(":")[0]  # flags come behind it
-                if name in seen:
-                    continue
-                with suppress(OSError):  # moved meanwhile
-                    octets = b""
-                    if entry.stat().st_mtime >= since_s:
-                        octets = Path(entry.path).read_bytes()
-                    seen[name] = octets if token in octets else None
-    return [octets for _, octets in sorted(seen.items()) if octets is not None]
-
-
-def trusting() -> ssl.SSLContext:
-    """Any certificate is taken: it is not what most cases ask for."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+def written(
+    body: bytes, *, sender: str, to: str, token: str, domain: str, headers: str = ""
+) -> bytes:
+    """A whole message, which no server needs to mend, in lines that end in CRLF."""
+    head = (
+        f"From: <{sender}>\r\nTo: <{to}>\r\n"
+        f"Subject: conformance {token}\r\nDate: Mon, 02 Nov 2026 10:00:00 +0000\r\n"
+        f"Message-ID: <{token}@{domain}>\r\n{headers}\r\n"
+    )
+    return head.encode() + body
 
 
 def token_of(case: str, seed: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from specs.conformance.model import Result, Verdict
-from specs.conformance.records import Record
+from specs.conformance.records import Record, got
 
 _SPECIAL: Final = "\\`*_{}[]<>|#"
 
@@ -44,7 +44,7 @@ def _server(record: Record) -> list[str]:
     for verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.NON_STRICT):
         own = [each for each in record.results if each.verdict is verdict]
         if own:
-            rows += [f"### {verdict}", "", *(_row(each) for each in own), ""]
+            rows += [f"### {verdict}", "", *_listed(own), ""]
     for verdict in (Verdict.NOT_APPLICABLE, Verdict.UNAVAILABLE):
         why = Counter(each.saw for each in record.results if each.verdict is verdict)
         if why:
@@ -53,8 +53,16 @@ def _server(record: Record) -> list[str]:
     return rows
 
 
-def _row(result: Result) -> str:
-    got = _safe(f"{result.observed} {result.saw}".strip()[:200])
-    tag = ", security" if result.case.security else ""
-    case = result.case
-    return f"- {case.id} ({case.level}{tag}): {_safe(case.requirement)}; got: {got}"
+def _listed(results: Sequence[Result]) -> list[str]:
+    """What is required and expected, once; below it each case, with what was sent and got."""
+    rows: dict[str, list[str]] = {}
+    for each in results:
+        case = each.case
+        tag = ", security" if case.security else ""
+        head = (
+            f"- {_safe(case.requirement)} ({case.level}{tag});"
+            f" expected any of: {_safe(', '.join(case.expected))}"
+        )
+        row = f"  - {case.id}: sent: {_safe(case.sent)}; got: {_safe(got(each)[:200])}"
+        rows.setdefault(head, []).append(row)
+    return [line for head, own in rows.items() for line in (head, *own)]

@@ -1,18 +1,14 @@
-"""What a server writes on top of a message: its fields, and Received (RFC 5321 4.4), taken apart.
+"""Received (RFC 5321 4.4), taken apart, and the date-times in it (RFC 5322 3.3).
 
-Maildirs have lines that end in LF, mostly: all is compared with LF.  The grammar of Received is
-read as real servers write it: a comment may stand between any two words, keywords are in any case.
-What is odd in it is said in `Stamp.odd`; nothing of this raises.
+The grammar of Received is read as real servers write it: a comment may stand between any two words,
+keywords are in any case.  What is odd in it is said in `Stamp.odd`; nothing of this raises.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
-
-from specs.conformance.session import Refused, Session
 
 KEYWORDS: Final = ("from", "by", "via", "with", "id", "for")
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -20,21 +16,11 @@ MONTHS: Final = (
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 )  # fmt: skip
 MONTH_DAYS: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-NAME: Final = re.compile(rb"[!-9;-~]+\Z")
 DATE: Final = re.compile(
     r"(?:(?P<weekday>[A-Za-z]{3}),\s*)?(?P<day>[0-9]{1,2})\s+(?P<month>[A-Za-z]{3})\s+"
     r"(?P<year>[0-9]{4,})\s+(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2}))?\s+"
     r"(?P<zone>[+-][0-9]{4}|[A-Za-z]{1,5})\Z"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """raw: all its lines, with LF.  value: unfolded, without the space around it."""
-
-    name: str
-    value: str
-    raw: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,57 +33,6 @@ class Stamp:
     comments: dict[str, str] = field(default_factory=dict)
     date: str = ""
     odd: tuple[str, ...] = ()
-
-
-def lf(octets: bytes) -> bytes:
-    """Each CRLF turned into LF."""
-    return octets.replace(b"\r\n", b"\n")
-
-
-def parts(message: bytes) -> tuple[list[Field], bytes]:
-    """The fields, in order, and the body; with LF.  A line that is no field has the name ""."""
-    head, _, body = lf(message).partition(b"\n\n")
-    if head.startswith(b"\n"):
-        return [], lf(message)[1:]
-    found: list[bytes] = []
-    for line in head.split(b"\n"):
-        if line[:1] in (b" ", b"\t") and found:
-            found[-1] += line + b"\n"
-        else:
-            found.append(line + b"\n")
-    return [_field(raw) for raw in found], body
-
-
-def _field(raw: bytes) -> Field:
-    name, colon, value = raw.partition(b":")
-    if not colon or not NAME.match(name.rstrip(b" \t")):
-        return Field("", raw.decode("latin-1").strip(), raw)
-    unfolded = value.replace(b"\n", b"").decode("latin-1").strip()
-    return Field(name.decode("ascii").rstrip(), unfolded, raw)
-
-
-def added(message: bytes, original: bytes) -> list[Field] | None:
-    """The fields on top of what was sent; None if the rest is not what was sent."""
-    whole, sent = lf(message), lf(original)
-    for tail in (sent, sent + b"\n"):
-        if whole.endswith(tail):
-            return parts(whole[: -len(tail)] + b"\n")[0] if len(whole) > len(tail) else []
-    return None
-
-
-def on_top(message: bytes, name: bytes = b"From") -> list[Field]:
-    """The fields above the first one of that name: what a server has put there."""
-    found: list[Field] = []
-    for each in parts(message)[0]:
-        if each.name.casefold() == name.decode().casefold():
-            break
-        found.append(each)
-    return found
-
-
-def named(fields: Sequence[Field], name: str) -> list[Field]:
-    """Those of a name, in any case."""
-    return [each for each in fields if each.name.casefold() == name.casefold()]
 
 
 def stamp(value: str) -> Stamp:
@@ -200,21 +135,6 @@ def _closing(value: str, at: int) -> int:
                 return at
         at += 1
     return -1
-
-
-async def lost(talk: Session) -> tuple[str, str]:
-    """Nothing arrived: ("not delivered", why), if ordinary mail does arrive.  Raises Refused if it
-    does not either: then nothing is known of the message that was looked for.
-    """
-    marker = "z" + talk.token[1:]
-    beside = talk.another()
-    final = await beside.transact(beside.message().replace(talk.token.encode(), marker.encode()))
-    if final.code != "250" or not await beside.arrived(token=marker):
-        raise Refused("an ordinary message into the mailbox", final)
-    late = await talk.look(talk.given.maildirs[0], patience_s=0.5)
-    if late:  # it is slow, and not lost
-        raise Refused("a message into the mailbox in time", final)
-    return "not delivered", "an ordinary message, sent afterwards, has arrived"
 
 
 def date_faults(text: str) -> list[str]:

@@ -35,6 +35,7 @@ from subjects.conformance.servers import SERVERS
 from subjects.conformance.setup import Ready
 
 JOBS: Final = 12
+WITHHELD: Final = "withheld: its authors are to hear of it first"
 #: Whose cases begin where it relays for us, and where it does not.
 OURS, STRANGERS = ("client", "relay"), ("server", "delivery")
 
@@ -70,7 +71,8 @@ def main(
         cases = chosen(all_cases(), sections, slow=slow)
     except NothingMatches as error:
         raise click.UsageError(str(error)) from None
-    found = []
+    found: list[Record] = []
+    published: list[Record] = []
     for name in names:
         setup = SERVERS[name]()
         why = setup.unavailable()
@@ -83,6 +85,7 @@ def main(
                     if up:
                         sys.exit(_beside(ready, words[1:]))
                     found.append(measure(setup.name, ready, cases, seed=seed, jobs=jobs))
+                    published.append(_published(found[-1], ready))
             except (TargetError, Unreachable, NoTestbed) as error:
                 click.echo(f"{name}: {error}", err=True)
                 sys.exit(3)
@@ -90,7 +93,8 @@ def main(
         click.echo(f"{name}: {counts} ({found[-1].seconds:.1f} s)", err=True)
         if verbose:
             _tell(found[-1].results)
-    _write(found, docs, kept)
+    _write(found, kept)
+    _publish(published, docs)
 
 
 def measure(name: str, ready: Ready, cases: Sequence[Case], *, seed: int, jobs: int) -> Record:
@@ -148,16 +152,31 @@ def _tell(results: Sequence[Result]) -> None:
             click.echo(told.encode("ascii", "backslashreplace").decode(), err=True)
 
 
-def _write(found: Sequence[Record], docs: Path | None, kept: Path | None) -> None:
-    if kept is not None:
-        kept.mkdir(parents=True, exist_ok=True)
-        for each in found:
-            told = json.dumps(records.as_json(each), indent=1)
-            (kept / f"{each.name.lower()}.json").write_text(told + "\n", encoding="utf-8")
-    if docs is not None:
-        docs.mkdir(parents=True, exist_ok=True)
-        (docs / "matrix.html").write_text(page.page(found), encoding="utf-8")
-        (docs / "summary.md").write_text(summary.markdown(found) + "\n", encoding="utf-8")
+def _write(found: Sequence[Record], kept: Path | None) -> None:
+    if kept is None:
+        return
+    kept.mkdir(parents=True, exist_ok=True)
+    for each in found:
+        told = json.dumps(records.as_json(each), indent=1)
+        (kept / f"{each.name.lower()}.json").write_text(told + "\n", encoding="utf-8")
+
+
+def _published(record: Record, ready: Ready) -> Record:
+    """Without what its authors should hear of first."""
+    results = (
+        Result(case=each.case, verdict=Verdict.UNAVAILABLE, saw=WITHHELD)
+        if each.case.id.startswith(ready.withheld) else each
+        for each in record.results
+    )  # fmt: skip
+    return replace(record, results=tuple(results))
+
+
+def _publish(found: Sequence[Record], docs: Path | None) -> None:
+    if docs is None:
+        return
+    docs.mkdir(parents=True, exist_ok=True)
+    (docs / "matrix.html").write_text(page.page(found), encoding="utf-8")
+    (docs / "summary.md").write_text(summary.markdown(found) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ CONFIGURATION: Final = """\
 listen on {address} port 25 hostname {hostname}
 listen on {other} port 25 hostname {hostname}
 action "mailbox" maildir "~/Maildir"
-action "elsewhere" relay
+action "elsewhere" relay backup mx "{hostname}"
 match from any for domain {{ "{domain}", "{hostname}" }} action "mailbox"
 match from src {{ 127.0.0.0/8 }} for any action "elsewhere"
 match from socket for any action "elsewhere"
@@ -48,6 +48,10 @@ class Opensmtpd(PeerSetup):
     files = ("/etc/smtpd.conf",)
     spared = MappingProxyType(dict.fromkeys(("3207", "7672", "8689"), WITHOUT_TLS))
 
+    withheld = (
+        "5321-4.1.1.4-end-cr-nul-lf-crlf", "5321-4.1.1.4-end-crlf-dot-nul-crlf",
+        "5321-4.5.2-octets-nul",
+    )  # fmt: skip
     lacks = MappingProxyType(
         {
             **dict.fromkeys(("--submission", "--tls", "--user"), WITHOUT_TLS),

@@ -46,7 +46,8 @@ class Ready:
     """A server that runs.  given: for cases of a stranger; relaying: of one whom it relays for.
     version: of its package.  configuration: what was changed, for people.  spared: cases (or what
     their ids begin with) that are not put to it, and why.  lacks: options that it can't be given
-    ("--lmtp"), and why.
+    ("--lmtp"), and why.  withheld: cases (the same) that are not published, since what they show
+    can be misused, and its authors are to hear of it first.
     """
 
     given: Given
@@ -55,6 +56,7 @@ class Ready:
     configuration: str
     spared: Mapping[str, str] = field(default_factory=dict)
     lacks: Mapping[str, str] = field(default_factory=dict)
+    withheld: tuple[str, ...] = ()
 
 
 class Setup(Protocol):
@@ -89,6 +91,7 @@ class PeerSetup:
     #: Of `Ready`.
     spared: Mapping[str, str] = MappingProxyType({})
     lacks: Mapping[str, str] = MappingProxyType({})
+    withheld: tuple[str, ...] = ()
     #: What readers of its results should know; told above its configuration.
     remarks: tuple[str, ...] = ()
     #: Whether it sends mail to other hosts at all.
@@ -133,6 +136,7 @@ class PeerSetup:
                     given=told, relaying=replace(told, smtp=self.peer.address, names=names),
                     version=self.version(), configuration=self.configuration(),
                     spared=self.spared, lacks=self.lacks,
+                    withheld=self.withheld,
                 )  # fmt: skip
             finally:
                 if self.peer.alive():

@@ -24,7 +24,7 @@ for _slug, _line in (
     here.probe(
         f"5.1-{_slug}", level="MUST" if _slug == "domain" else "IMPLIED", clauses="1985-5.1-a",
         keywords="ETRN", needs="rcpt",
-        requirement="ETRN with a domain is answered as the table of ETRN has it",
+        requirement=f"ETRN with a domain is answered as the table of ETRN has it ({_line})",
         sent=[_line],
         allowed=_ANSWERS if _slug not in ("subdomains", "queue")
         else {**_ANSWERS, "501": NON_STRICT, "500": NON_STRICT},
@@ -37,7 +37,7 @@ for _slug, _line in (
     here.probe(
         f"5.2-malformed-{_slug}", level="MUST" if _slug == "none" else "IMPLIED",
         clauses="1985-5.1-a", keywords="ETRN", needs="rcpt",
-        requirement="ETRN without a domain, or with what is none, is refused with 501",
+        requirement=f"ETRN without a domain, or with what is none, is refused with 501 ({_line})",
         sent=[_line],
         allowed={"501": PASS, "500": PASS, "5yz": NON_STRICT, "4yz": NON_STRICT}
         if _slug == "none"

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply
+from specs.conformance.arrivals import lost
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply, Seen
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Refused, Session, Unavailable
 
@@ -31,7 +32,7 @@ async def envelope(talk: Session, rcpts: Sequence[str]) -> list[str]:
     return accepted
 
 
-async def counted(talk: Session, accepted: Sequence[str]) -> tuple[str, str]:
+async def counted(talk: Session, accepted: Sequence[str]) -> Seen:
     """Whether as many replies come, each about its own recipient if it names one at all."""
     replies = await talk.replies(len(accepted))
     shown = " | ".join(str(each) for each in replies)
@@ -53,7 +54,7 @@ async def counted(talk: Session, accepted: Sequence[str]) -> tuple[str, str]:
     return "one each", shown
 
 
-async def delivered(talk: Session, rcpts: Sequence[str]) -> tuple[str, str]:
+async def delivered(talk: Session, rcpts: Sequence[str]) -> Seen:
     """A whole transaction to the end of DATA."""
     accepted = await envelope(talk, rcpts)
     if not accepted:
@@ -101,7 +102,7 @@ here.probe(
     requirement="LHLO in a transaction ends it, as EHLO would",
     sent="LHLO | MAIL | RCPT | LHLO | RCPT", allowed={"503": PASS, "5yz": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     await talk.upto("rcpt")
     reply = await talk.say(talk.fill("LHLO {hostname}"))
     if not reply.positive:
@@ -117,7 +118,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     requirement="A message for one recipient is answered once",
     sent="MAIL | RCPT | DATA | a message | NOOP", allowed={"one each": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     return await delivered(talk, [talk.given.rcpt])
 
 
@@ -127,7 +128,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     requirement="A message for two recipients is answered once for each, in their order",
     sent="MAIL | RCPT | RCPT | DATA | a message | NOOP", allowed={"one each": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     return await delivered(talk, [talk.given.rcpt, talk.given.rcpt2])
 
 
@@ -138,7 +139,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     sent="MAIL | RCPT of the second | RCPT of the first | DATA | a message | NOOP",
     allowed={"one each": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     return await delivered(talk, [talk.given.rcpt2, talk.given.rcpt])
 
 
@@ -156,7 +157,7 @@ for _slug, _what, _order in (
         sent=f"MAIL | two good RCPTs, and an unknown one {_what} | DATA | a message | NOOP",
         allowed={"one each": PASS},
     )  # fmt: skip
-    async def _(talk: Session, order: tuple[str, ...] = _order) -> Observed | tuple[str, str]:
+    async def _(talk: Session, order: tuple[str, ...] = _order) -> Observed:
         return await delivered(talk, [talk.fill(f"{{{each}}}") for each in order])
 
 
@@ -167,7 +168,7 @@ for _slug, _what, _order in (
     sent="MAIL | RCPT | RCPT, malformed | RCPT | DATA | a message | NOOP",
     allowed={"one each": PASS, "malformed taken": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     await talk.upto("rcpt")
     bad = await talk.say("RCPT TO:<<>>")
     if bad.positive:
@@ -184,7 +185,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     requirement="A recipient that was named twice, and accepted twice, has two replies",
     sent="MAIL | RCPT | the same RCPT | DATA | a message | NOOP", allowed={"one each": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     return await delivered(talk, [talk.given.rcpt, talk.given.rcpt])
 
 
@@ -195,7 +196,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     sent="MAIL | ten RCPTs of two recipients in turn | DATA | a message | NOOP",
     allowed={"one each": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     return await delivered(talk, [talk.given.rcpt, talk.given.rcpt2] * 5)
 
 
@@ -206,7 +207,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     sent="MAIL, three RCPTs (one unknown) and DATA in one segment | a message | NOOP",
     allowed={"one each": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     await talk.upto("ehlo")
     rcpts = [talk.given.rcpt, talk.given.unknown, talk.given.rcpt2]
     lines = [f"MAIL FROM:<{talk.given.sender}>", *(f"RCPT TO:<{each}>" for each in rcpts), "DATA"]
@@ -226,7 +227,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     requirement="Recipients of one message have no reply after the next",
     sent="a message for two recipients | a message for one | NOOP", allowed={"one each": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     label, shown = await delivered(talk, [talk.given.rcpt, talk.given.rcpt2])
     if label != "one each":
         return f"{label}, at the first", shown
@@ -241,7 +242,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     sent="MAIL | RCPT | RCPT | RSET | MAIL | RCPT | DATA | a message | NOOP",
     allowed={"one each": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     await envelope(talk, [talk.given.rcpt, talk.given.rcpt2])
     await talk.must("RSET")
     talk.stage = "ehlo"
@@ -274,7 +275,7 @@ async def _(talk: Session) -> Observed:
     sent="MAIL | RCPT, unknown | DATA (refused) | RCPT | DATA",
     allowed={"354": PASS, "503": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     if await envelope(talk, [talk.given.unknown]):
         raise Unavailable("an address that is refused at RCPT")
     first = await talk.say("DATA")
@@ -299,7 +300,7 @@ here.probe(
     sent="MAIL | RCPT, unknown | RCPT | DATA | a message",
     allowed={"there": PASS, "refused": INFO, "deferred": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     accepted = await envelope(talk, [talk.given.unknown, talk.given.rcpt])
     if talk.given.rcpt not in accepted:
         raise Refused("RCPT", Reply(kind="silent"))
@@ -312,8 +313,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
         return "too few replies", shown
     if not last.positive:
         return ("deferred" if last.code[0] == "4" else "refused"), shown
-    found = await talk.arrived()
-    return ("there" if found else "not delivered"), shown
+    return ("there", shown) if await talk.arrived() else await lost(talk)
 
 
 # -- 4.3: BDAT ------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     requirement="BDAT LAST is answered once for each accepted recipient",
     sent="MAIL | three RCPTs (one unknown) | BDAT LAST | NOOP", allowed={"one each": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     rcpts = [talk.given.rcpt, talk.given.unknown, talk.given.rcpt2]
     accepted = await envelope(talk, rcpts)
     message = talk.message()
@@ -340,7 +340,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     sent="MAIL | RCPT | RCPT | BDAT | BDAT LAST of no octets | NOOP",
     allowed={"one each": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     accepted = await envelope(talk, [talk.given.rcpt, talk.given.rcpt2])
     message = talk.message()
     await talk.send(f"BDAT {len(message)}\r\n".encode() + message)
@@ -357,7 +357,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     requirement="BDAT LAST without any accepted recipient is refused with 503, once",
     sent="MAIL | BDAT LAST | NOOP", allowed={"503": PASS, "5yz": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     await talk.upto("mail")
     message = talk.message()
     await talk.send(f"BDAT {len(message)} LAST\r\n".encode() + message)
@@ -376,13 +376,13 @@ for _keyword, _level in (
 
     @here.case(
         f"5-offers-{_keyword.lower()}", level="MUST" if _level == "MUST" else "SHOULD",
-        clauses="2033-4.1-a", door="lmtp",
+        clauses="2033-5-b", door="lmtp",
         requirement="An LMTP server offers PIPELINING and ENHANCEDSTATUSCODES, and best 8BITMIME",
         sent="LHLO",
         allowed={"offered": PASS} if _level == "MUST"
         else {"offered": PASS, "not offered": NON_STRICT},
     )  # fmt: skip
-    async def _(talk: Session, keyword: str = _keyword) -> Observed | tuple[str, str]:
+    async def _(talk: Session, keyword: str = _keyword) -> Observed:
         await talk.upto("ehlo")
         offered = keyword in talk.features
         return ("offered" if offered else "not offered"), " ".join(talk.features)
@@ -393,7 +393,7 @@ for _keyword, _level in (
     requirement="LMTP is not spoken at port 25",
     sent="LHLO at the port of LMTP, if that is 25", allowed={"another port": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     where = talk.given.lmtp
     if where is None or where[1] != 25:
         return "another port"
@@ -408,7 +408,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     sent="LHLO, at the port of SMTP",
     allowed={"500": PASS, "5yz": NON_STRICT, "4yz": NON_STRICT, "taken elsewhere": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     await talk.upto("greeting")
     reply = await talk.say(talk.fill("LHLO {hostname}"))
     if reply.positive and talk.given.smtp[1] != 25:

@@ -15,7 +15,7 @@ for _slug, _line in (
 ):  # fmt: skip
     here.probe(
         f"5-without-auth-{_slug}", level="MUST", clauses="2645-5-a", keywords="ATRN", needs="rcpt",
-        requirement="ATRN of somebody who is not authenticated is refused with 530",
+        requirement=f"ATRN of somebody who is not authenticated is refused with 530 ({_line})",
         sent=[_line],
         allowed={"530": PASS, "5yz": NON_STRICT, "4yz": NON_STRICT},
         security="anybody fetches the mail of others",

@@ -19,7 +19,7 @@ here = Section("2852")
     requirement="DELIVERBY in the EHLO reply is followed by nothing, or by a least time in seconds",
     sent="EHLO", allowed={"well formed": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     await talk.upto("ehlo")
     text = talk.features["DELIVERBY"]
     least = text.partition(",")[0].strip()
@@ -34,7 +34,8 @@ for _slug, _value in (
 ):  # fmt: skip
     here.probe(
         f"4-good-{_slug}", level="MUST", clauses="2852-2-a", keywords="DELIVERBY",
-        requirement="A well-formed BY= behind MAIL is taken where DELIVERBY is listed",
+        requirement="A well-formed BY= behind MAIL is taken where DELIVERBY is listed "
+        f"(BY={_value})",
         sent=[f"MAIL FROM:<{{sender}}> BY={_value}"],
         # A least time of more than a day, and policy, may refuse it.
         allowed={"250": PASS, "550": INFO, "552": INFO, "554": INFO,
@@ -46,7 +47,7 @@ _REFUSED: Final = {"501": PASS, "5yz": NON_STRICT}
 for _slug, _value in (("zero", "0;R"), ("negative", "-1;R"), ("zero-trace", "0;RT")):
     here.probe(
         f"4-return-{_slug}", level="MUST", clauses="2852-4-a", keywords="DELIVERBY",
-        requirement="A time that is not positive, with mode R, is refused with 501",
+        requirement=f"A time that is not positive, with mode R, is refused with 501 (BY={_value})",
         sent=[f"MAIL FROM:<{{sender}}> BY={_value}"], allowed=_REFUSED,
     )  # fmt: skip
 
@@ -56,7 +57,7 @@ for _slug, _value in (
 ):  # fmt: skip
     here.probe(
         f"4-malformed-{_slug}", level="IMPLIED", clauses="2852-2-a", keywords="DELIVERBY",
-        requirement="A malformed BY= behind MAIL is refused with 501",
+        requirement=f"A malformed BY= behind MAIL is refused with 501 (BY={_value})",
         sent=[f"MAIL FROM:<{{sender}}> BY={_value}"], allowed=_REFUSED,
     )  # fmt: skip
 

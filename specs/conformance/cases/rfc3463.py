@@ -6,51 +6,15 @@ What contradicts the class of its reply is one.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from specs.conformance.cases.rfc1870 import limit
-from specs.conformance.cases.rfc2034 import CODE
-from specs.conformance.model import INFO, NON_STRICT, PASS, Reply
+from specs.conformance.model import INFO, NON_STRICT, PASS, Reply, Seen
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Refused, Session, Stage
+from specs.conformance.size_limit import limit
+from specs.conformance.status_codes import FORM, all_seen
 
 here = Section("3463")
-
-FORM: Final = re.compile(r"[245](\.(0|[1-9][0-9]{0,2})){2}\Z")
-#: Commands whose replies are looked at, three wrong ones at most on each connection.
-TALKS: Final[tuple[tuple[str, ...], ...]] = (
-    ("NOOP", "HELP", "XYZZY", "MAIL FROM:<a@b@c", "MAIL FROM:<{sender}>", "RSET"),
-    ("RCPT TO:<a@b.example>", "MAIL FROM:<{sender}>", "DATA", "MAIL FROM:<{sender}>", "QUIT"),
-    ("MAIL FROM:<{sender}>", "RCPT TO:<a@b@c", "RCPT TO:<nobody@elsewhere.example>", "QUIT"),
-)
-
-
-async def seen(talk: Session, lines: tuple[str, ...]) -> list[tuple[str, Reply]]:
-    """Each code in the replies to these, on a connection of their own."""
-    beside, found = talk.another(), []
-    await beside.upto("ehlo")
-    for line in lines:
-        reply = await beside.say(beside.fill(line))
-        if reply.kind != "reply":
-            break
-        if reply.code == "354":  # without a recipient, too: the end is refused (RFC 5321 3.3)
-            reply = await beside.content(beside.message())
-            if reply.kind != "reply":
-                break
-        for text in reply.lines:
-            if (code := CODE.match(text)) is not None and reply.code != "421":
-                found.append((code[0], reply))
-    await beside.close()
-    return found
-
-
-async def all_seen(talk: Session) -> list[tuple[str, Reply]]:
-    """Raises NotApplicable if there is none."""
-    found = [each for lines in TALKS for each in await seen(talk, lines)]
-    if not found:
-        raise NotApplicable("ENHANCEDSTATUSCODES that are used")
-    return found
 
 
 @here.case(
@@ -63,7 +27,7 @@ async def all_seen(talk: Session) -> list[tuple[str, Reply]]:
     allowed={"well-formed": PASS},
     keywords="ENHANCEDSTATUSCODES",
 )
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     found = await all_seen(talk)
     for code, reply in found:
         if not FORM.match(code):
@@ -71,7 +35,7 @@ async def _(talk: Session) -> tuple[str, str]:
     return "well-formed", " ".join(sorted({code for code, _ in found}))
 
 
-def fits(reply: Reply, wanted: tuple[str, ...]) -> tuple[str, str]:
+def fits(reply: Reply, wanted: tuple[str, ...]) -> Seen:
     """ "fits": one of these subjects and details.  Raises Refused if there is no reply."""
     if reply.kind != "reply":
         raise Refused("something that has a reply", reply)
@@ -117,7 +81,7 @@ for name, clause, what, stage, line, needs, keywords, wanted in WANTED:
 
     async def asked(
         talk: Session, stage: Stage = stage, line: str = line, wanted: tuple[str, ...] = wanted
-    ) -> tuple[str, str]:
+    ) -> Seen:
         await talk.upto(stage)
         return fits(await talk.say(talk.fill(line)), wanted)
 
@@ -142,7 +106,7 @@ for name, clause, what, stage, line, needs, keywords, wanted in WANTED:
     allowed={"fits": PASS, "another code": NON_STRICT, "no code": NON_STRICT, "accepted": INFO},
     keywords="ENHANCEDSTATUSCODES SIZE",
 )
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     await talk.upto("ehlo")
     if not (most := limit(talk)):
         raise NotApplicable("SIZE with a limit")
@@ -160,7 +124,7 @@ async def _(talk: Session) -> tuple[str, str]:
     keywords="ENHANCEDSTATUSCODES",
     needs="rcpt",
 )
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     line = (
         "Received: from a.conform.example by b.conform.example with ESMTP id {};"
         " Mon, 02 Nov 2026 09:00:00 +0000\r\n"

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 
-from specs.conformance.model import INFO, NON_STRICT, PASS
+from specs.conformance.arrivals import delivered, overtaken
+from specs.conformance.model import INFO, NON_STRICT, PASS, Reply, Seen
 from specs.conformance.reports import Report, hand_in, here_now, of_delivery, of_failure
 from specs.conformance.section import Section
 from specs.conformance.session import Session
@@ -19,7 +20,7 @@ from specs.conformance.session import Session
 here = Section("3834", role="delivery")
 
 
-def label(report: Report) -> tuple[str, str]:
+def label(report: Report) -> Seen:
     """The keyword, without comments and parameters."""
     found = report.header.get("auto-submitted", ())
     if len(found) > 1:
@@ -30,7 +31,8 @@ def label(report: Report) -> tuple[str, str]:
     return keyword or "empty", found[0]
 
 
-LABELS = {"auto-replied": PASS, "absent": INFO}
+#: A response must not be "auto-generated" (5.2); whether a report is one is not said.
+LABELS = {"auto-replied": PASS, "absent": INFO, "auto-generated": NON_STRICT}
 
 
 @here.case(
@@ -39,7 +41,7 @@ LABELS = {"auto-replied": PASS, "absent": INFO}
     requirement="A report on a delivery is labelled auto-replied, if at all",
     sent="mail with NOTIFY=SUCCESS; Auto-Submitted of the report",
 )  # fmt: skip
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     return label(await of_delivery(talk, mail=f"ENVID={talk.token}"))
 
 
@@ -48,7 +50,7 @@ async def _(talk: Session) -> tuple[str, str]:
     allowed=LABELS, requirement="A report on a failure is labelled auto-replied, if at all",
     sent="mail to an address that fails later; Auto-Submitted of the report",
 )  # fmt: skip
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     return label(await of_failure(talk))
 
 
@@ -56,11 +58,8 @@ async def answers(talk: Session, sender: str | None, headers: str) -> list[Repor
     """What has come back by the time that a later message on the same path has arrived."""
     rcpts = [(talk.given.rcpt, "")]
     await hand_in(talk, rcpts=rcpts, octets=talk.message(headers=headers), sender=sender)
-    await talk.arrived()
-    token, talk.token = talk.token, "u" + talk.token[1:]
-    await hand_in(talk, rcpts=rcpts, sender="")
-    await talk.arrived()
-    talk.token = token
+    await overtaken(talk)
+    await delivered(talk, Reply(kind="silent"))  # mail that has not arrived is not answered either
     await talk.unasked()
     return here_now(talk)
 
@@ -72,7 +71,7 @@ async def answers(talk: Session, sender: str | None, headers: str) -> list[Repor
     requirement="Mail with the null reverse-path is not answered, whatever its header says",
     sent="MAIL FROM:<>, mail for a mailbox, From and Reply-To name the sender",
 )  # fmt: skip
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     found = await answers(talk, "", f"Reply-To: <{talk.given.sender}>\r\n")
     return ("an answer" if found else "none"), "; ".join(each.kind for each in found)
 
@@ -84,6 +83,6 @@ async def _(talk: Session) -> tuple[str, str]:
     requirement="Mail that says it was sent automatically is not answered",
     sent="mail for a mailbox with Auto-Submitted: auto-replied",
 )  # fmt: skip
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     found = await answers(talk, None, "Auto-Submitted: auto-replied\r\n")
     return ("an answer" if found else "none"), "; ".join(each.kind for each in found)

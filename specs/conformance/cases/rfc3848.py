@@ -15,8 +15,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from specs.conformance.cases.rfc4954 import CLEAR, PROTECTED, offering_auth
-from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply, Verdict
+from specs.conformance.arrivals import delivered, taken
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Seen, Verdict
+from specs.conformance.sasl import CLEAR, PROTECTED, offering_auth
 from specs.conformance.section import Section
 from specs.conformance.session import Refused, Session
 
@@ -53,7 +54,7 @@ def uncommented(text: str) -> str:
     return "".join(kept)
 
 
-def protocol(message: bytes) -> tuple[str, str]:
+def protocol(message: bytes) -> Seen:
     """(the word behind WITH in the oldest Received in capitals, that field)."""
     fields = email.message_from_bytes(message).get_all("Received") or []
     if not fields:
@@ -66,20 +67,9 @@ def protocol(message: bytes) -> tuple[str, str]:
     return (word if word in KNOWN else "another word"), oldest
 
 
-async def traced(talk: Session) -> Observed | tuple[str, str]:
+async def traced(talk: Session) -> Observed:
     """A message on a session that is ready, and the word in its trace."""
-    reply = await talk.transact()
-    if not reply.positive:
-        raise Refused("the message", reply)
-    return protocol(await the_message(talk))
-
-
-async def the_message(talk: Session) -> bytes:
-    """What arrived.  Raises Refused: whether mail arrives is not asked here."""
-    found = await talk.arrived()
-    if not found:
-        raise Refused("the delivery", Reply(kind="silent"))
-    return found[0]
+    return protocol(await taken(talk))
 
 
 def _allowed(best: str, *weaker: str) -> Mapping[str, Verdict]:
@@ -92,7 +82,7 @@ def _allowed(best: str, *weaker: str) -> Mapping[str, Verdict]:
     requirement="A message that came after EHLO, without TLS and AUTH, is traced WITH ESMTP",
     sent="EHLO | a message", allowed=_allowed("ESMTP", "SMTP"),
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     return await traced(talk)
 
 
@@ -101,7 +91,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     requirement="A message that came after HELO is traced WITH SMTP",
     sent="HELO | a message", allowed=_allowed("SMTP", "ESMTP"),
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     await talk.upto("greeting")
     await talk.hello("HELO")
     return await traced(talk)
@@ -114,7 +104,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     sent="STARTTLS | TLS handshake | EHLO | a message",
     allowed=_allowed("ESMTPS", "ESMTP", "SMTP"),
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     return await traced(talk)
 
 
@@ -123,7 +113,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     requirement="A message of an authenticated client without TLS is traced WITH ESMTPA",
     sent="EHLO | AUTH | a message, in the clear", allowed=_allowed("ESMTPA", "ESMTP", "SMTP"),
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     door = await offering_auth(talk, doors=CLEAR)
     await door.auth()
     return await traced(door)
@@ -135,7 +125,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     sent="EHLO | AUTH | a message, inside TLS",
     allowed=_allowed("ESMTPSA", "ESMTPS", "ESMTPA", "ESMTP", "SMTP"),
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     door = await offering_auth(talk, doors=PROTECTED)
     await door.auth()
     return await traced(door)
@@ -149,7 +139,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     allowed={"not so": PASS, "none": INFO, "no trace": INFO, "another word": INFO,
              "no mail then": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     door = await offering_auth(talk, doors=("starttls", "smtp"))
     await door.say(f"AUTH PLAIN {door.plain(f'nobody-{door.token}', 'wrong')}")
     try:
@@ -158,7 +148,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
         return "no mail then", str(refused)
     if not reply.positive:
         return "no mail then", str(reply)
-    word, field = protocol(await the_message(door))
+    word, field = protocol((await delivered(door, reply))[0])
     return ("not so" if word in KNOWN and not word.endswith("A") else word), field
 
 
@@ -168,5 +158,5 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     sent="LHLO | a message",
     allowed=_allowed("LMTP", "ESMTP", "SMTP"),
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     return await traced(talk)

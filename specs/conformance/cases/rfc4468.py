@@ -22,7 +22,7 @@ for _door in _DOORS:
             f"3.1-before-rcpt-{_slug}-{_door}", level="MUST", clauses="4468-3.1-a", door=_door,
             keywords="BURL",
             requirement="BURL of somebody who is not authenticated and has named no recipient is "
-            "refused",
+            f"refused ({_url}, {_door})",
             sent=[f"BURL {_url} LAST"],
             allowed={"503": PASS, "554": PASS, "530": PASS, "5yz": NON_STRICT},
             security="the server fetches what a stranger names",
@@ -30,7 +30,7 @@ for _door in _DOORS:
 
     here.probe(
         f"3.2-malformed-{_door}", level="IMPLIED", clauses="4468-3.1-a", door=_door,
-        keywords="BURL", requirement="BURL without a URL is refused, best with 501",
+        keywords="BURL", requirement=f"BURL without a URL is refused, best with 501 ({_door})",
         sent=["BURL"], allowed={"501": PASS, "503": PASS, "530": PASS, "5yz": NON_STRICT},
     )  # fmt: skip
 
@@ -38,7 +38,7 @@ for _slug, _url in (("http", "http://127.0.0.1:9/"), ("file", "file:///etc/passw
     here.probe(
         f"3.1-without-auth-{_slug}", level="MUST", clauses="4468-3.1-a", keywords="BURL",
         needs="rcpt", upto="rcpt",
-        requirement="BURL of somebody who is not authenticated is refused",
+        requirement=f"BURL of somebody who is not authenticated is refused ({_url})",
         sent=[f"BURL {_url} LAST"],
         allowed={"503": PASS, "554": PASS, "530": PASS, "5yz": NON_STRICT},
         security="the server fetches what a stranger names",

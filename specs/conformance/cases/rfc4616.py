@@ -13,11 +13,10 @@ Tricky
 
 from __future__ import annotations
 
-import base64
 from typing import Final
 
-from specs.conformance.cases.rfc4954 import offering_auth
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
+from specs.conformance.sasl import asked_by, encoded, offering_auth
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Session
 
@@ -53,14 +52,15 @@ def _filled(talk: Session, message: bytes) -> str:
     given = talk.given
     for what, value in ((b"{u}", given.user), (b"{p}", given.password)):
         message = message.replace(what, value.encode())
-    return base64.b64encode(message).decode()
+    return encoded(message)
 
 
 for _slug, _what, _message in MALFORMED:
 
     @here.case(
         f"2-malformed-{_slug}", level="MUST", clauses="4616-2-a", needs="user", security=LOOSE,
-        requirement="PLAIN is identity, NUL, name, NUL, password, and nothing else is taken for it",
+        requirement="PLAIN is identity, NUL, name, NUL, password, and nothing else is taken for "
+        f"it ({_what})",
         sent=f"AUTH PLAIN: {_what}",
         allowed=_MORE_BEHIND if _slug in ("nul-behind", "field-behind") else _REFUSED,
     )  # fmt: skip
@@ -75,8 +75,7 @@ for _slug, _what, _message in MALFORMED:
     sent="AUTH PLAIN | NUL name NUL password NUL", allowed=_MORE_BEHIND,
 )  # fmt: skip
 async def _(talk: Session) -> Observed:
-    door = await offering_auth(talk)
-    await door.must("AUTH PLAIN")
+    door = await asked_by(talk)
     return await door.say(_filled(talk, b"\0{u}\0{p}\0"))
 
 
@@ -100,7 +99,7 @@ for _slug, _identity, _name, _password in _LENGTHS:
 
     @here.case(
         f"2-long-{_slug}", level="MUST", clauses="4616-2-a",
-        requirement="Identity, name and password of 255 octets each are no syntax error",
+        requirement=f"Identity, name and password of 255 octets each are no syntax error ({_slug})",
         sent=f"AUTH PLAIN | (wrong): {_identity}, {_name} and {_password} octets",
         allowed={"535": PASS, "454": NON_STRICT, "530": NON_STRICT, "534": NON_STRICT,
                  "538": NON_STRICT, "550": NON_STRICT, "554": NON_STRICT},
@@ -108,11 +107,10 @@ for _slug, _identity, _name, _password in _LENGTHS:
     async def _(
         talk: Session, sizes: tuple[int, int, int] = (_identity, _name, _password)
     ) -> Observed:
-        door = await offering_auth(talk)
         # Not as an initial response: a command is no longer than RFC 5321's lines (RFC 4954 4).
-        await door.must("AUTH PLAIN")
+        door = await asked_by(talk)
         parts = (letter * size for letter, size in zip((b"i", b"n", b"p"), sizes, strict=True))
-        return await door.say(base64.b64encode(bytes(1).join(parts)).decode())
+        return await door.say(encoded(bytes(1).join(parts)))
 
 
 @here.case(

@@ -48,7 +48,7 @@ for _door, _needs in _DOORS:
             f"4-{_slug}-{_door}", level="MUST", clauses="4865-4-a", door=_door, needs=_needs,
             keywords="FUTURERELEASE",
             requirement="HOLDFOR= and HOLDUNTIL= are taken within the limits listed, and are 501 "
-            "otherwise",
+            f"otherwise ({_text})",
             sent=f"MAIL FROM:<...> {_text}", allowed=_allowed,
         )  # fmt: skip
         async def _(talk: Session, text: str = _text) -> Observed:
@@ -73,7 +73,7 @@ for _door, _needs in _DOORS:
         "and the last date",
         sent="EHLO", allowed={"well formed": PASS},
     )  # fmt: skip
-    async def _(talk: Session) -> Observed | tuple[str, str]:
+    async def _(talk: Session) -> Observed:
         await talk.upto("ehlo")
         text = talk.features["FUTURERELEASE"]
         words = text.split()

@@ -16,7 +16,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Final
 
-from specs.conformance.cases.rfc5321_4_1_1 import count, one_reply, readable
+from specs.conformance.allowed import DATA, NOTHING_TO_SEND, RCPT_WITHOUT_MAIL
+from specs.conformance.arrivals import overtaken
+from specs.conformance.asking import count, data_refused, one_reply, readable
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply
 from specs.conformance.section import Section
 from specs.conformance.session import Session
@@ -28,34 +30,16 @@ SMUGGLED: Final = "a second message can be smuggled in"
 
 # -- DATA and its replies -------------------------------------------------------------------------
 
-here.probe(
-    "4.1.1.4-354", level="IMPLIED", clauses="5321-4.1.1.4-a", sent=["DATA"], upto="rcpt",
-    requirement="DATA in a transaction with a recipient is answered 354",
-    allowed={"354": PASS, "4yz": INFO}, needs="rcpt",
-)  # fmt: skip
-for slug, line in (("lower", "data"), ("mixed", "dAtA")):
+for slug, line, clauses in (
+    ("354", "DATA", "5321-4.1.1.4-a 5321-4.3.2-f 5321-4.5.1-b"),
+    ("case-lower", "data", "5321-2.4-b 5321-4.1.1.4-a"),
+    ("case-mixed", "dAtA", "5321-2.4-b 5321-4.1.1.4-a"),
+):
     here.probe(
-        f"4.1.1.4-case-{slug}", level="MUST", clauses="5321-2.4-b 5321-4.1.1.4-a", sent=[line],
-        requirement="DATA is known in any case", upto="rcpt", needs="rcpt",
-        allowed={"354": PASS, "4yz": INFO},
+        f"4.1.1.4-{slug}", level="IMPLIED" if slug == "354" else "MUST", clauses=clauses,
+        requirement="DATA, in any case, is answered 354 in a transaction with a recipient",
+        sent=[line], upto="rcpt", allowed=DATA, needs="rcpt",
     )  # fmt: skip
-
-
-async def data_refused(talk: Session) -> tuple[str, str]:
-    """DATA where there is nothing to send: its code, or, if it is 354, what the end is answered."""
-    reply = await talk.say("DATA")
-    if reply.code != "354":
-        return reply.label, str(reply)
-    end = await talk.content(talk.message())
-    what = {"2": "accepted", "4": "refused", "5": "refused"}.get(end.code[:1], end.kind)
-    return f"354, then {what}", str(end)
-
-
-#: Of `data_refused`.  354 and a failure in the end is allowed, too (RFC 5321 3.3, RFC 2920 3.1).
-NOTHING_TO_SEND: Final = {
-    "503": PASS, "554": PASS, "5yz": NON_STRICT, "4yz": NON_STRICT,
-    "354, then refused": NON_STRICT,
-}  # fmt: skip
 
 
 @here.case(
@@ -74,9 +58,9 @@ async def _(talk: Session) -> tuple[str, str]:
 
 
 @here.case(
-    "4.1.1.4-empty", level="IMPLIED", clauses="5321-4.1.1.4-g", needs="rcpt",
+    "4.1.1.4-empty", level="IMPLIED", clauses="5321-4.1.1.4-g 5321-4.5.2-e", needs="rcpt",
     requirement="The end of the mail data may follow 354 at once: it is seen, and answered",
-    sent="DATA | .", allowed={"250": PASS, "5yz": INFO, "4yz": INFO},
+    sent="(data) | .", allowed={"2yz": PASS, "5yz": INFO, "4yz": INFO},
 )  # fmt: skip
 async def _(talk: Session) -> Observed:
     await talk.upto("data")
@@ -109,9 +93,9 @@ async def _(talk: Session) -> tuple[str, str]:
 
 
 @here.case(
-    "4.1.1.4-cleared", level="IMPLIED", clauses="5321-4.1.1.4-f", needs="rcpt",
+    "4.1.1.4-cleared", level="MUST", clauses="5321-4.1.1.4-f 5321-3.3-a 5321-4.3.2-f", needs="rcpt",
     requirement="After the end of the mail data, no sender is left over: RCPT is out of order",
-    sent="a message | RCPT", allowed={"503": PASS, "5yz": NON_STRICT},
+    sent="a message | RCPT", allowed=RCPT_WITHOUT_MAIL,
 )  # fmt: skip
 async def _(talk: Session) -> Observed:
     await talk.transact()
@@ -147,14 +131,6 @@ async def _(talk: Session) -> Observed:
 # -- what arrives ---------------------------------------------------------------------------------
 
 
-async def later(talk: Session) -> None:
-    """A second message on the same path, awaited: what came before it has arrived, if it will."""
-    beside = talk.another()
-    beside.token = f"{talk.token}later"
-    await beside.transact()
-    await beside.arrived(token=beside.token)
-
-
 def _unix(message: bytes) -> bytes:
     """Whatever ends its lines in the mailbox."""
     return message.replace(b"\r\n", b"\n")
@@ -171,9 +147,8 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     if not reply.positive:
         return "refused", str(reply)
     await talk.arrived()
-    await later(talk)
-    token = f"<{talk.token}@"  # the later one has this token, too, at the beginning of its own
-    found = await talk.look(talk.given.maildirs[0], count=2, token=token, patience_s=0.2)
+    await overtaken(talk)
+    found = await talk.look(talk.given.maildirs[0], count=2, patience_s=0.2)
     if len(found) > 1:
         return "twice", f"{len(found)} times"
     return "once" if found else "not delivered"
@@ -343,7 +318,7 @@ def _lookalike(slug: str, mark: bytes) -> None:
             return replies[0].kind, ""
         if replies[0].positive:
             await talk.arrived()
-        await later(talk)
+        await overtaken(talk)
         box = talk.given.maildirs[0]
         found = await talk.look(box, token=f"Subject: conformance {talk.token}", patience_s=0.2)
         alone = [each for each in found if f"<{talk.token}@".encode() not in each]

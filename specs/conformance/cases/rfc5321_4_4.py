@@ -13,22 +13,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from specs.conformance.arrivals import lost
+from specs.conformance.headers import Field, added, lf, named, on_top, parts
 from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Reply, Role, Verdict
 from specs.conformance.section import Section
 from specs.conformance.session import Refused, Session
-from specs.conformance.trace_fields import (
-    Field,
-    Stamp,
-    added,
-    date_faults,
-    lf,
-    lost,
-    named,
-    on_top,
-    parts,
-    stamp,
-    zone_of,
-)  # fmt: skip
+from specs.conformance.trace_fields import Stamp, date_faults, stamp, zone_of
 
 here = Section("5321")
 
@@ -602,7 +592,7 @@ for slug, sender in SENDERS:
         level="MUST",
         role=role,
         needs="rcpt maildir",
-        clauses="5321-4.4-m" if slug == "null" else "5321-4.4-l 5322-3.4.1-a",
+        clauses="5321-4.4-m 1123-5.2.9-a" if slug == "null" else "5321-4.4-l 5322-3.4.1-a",
         sent=f"a message from <{sender}>",
         requirement=f"What is delivered has one Return-Path, the reverse-path of MAIL ({slug})",
         allowed={

@@ -1,26 +1,20 @@
 """RFC 5321 appendix F: what is left of RFC 821.
 
 Tricky
-- Source routes are in rfc5321_3_relaying.py, all but their recognition (F.2).
-- What is not to be used may be refused with any code of 5yz.
+- Source routes (F.2) are in rfc5321_4_1_1_2, rfc5321_4_1_1_3 and rfc5321_3_relaying, and the verb
+  TURN is in rfc5321_4_1_1_1.
 """
 
 from __future__ import annotations
 
 import re
 
-from specs.conformance.model import INFO, NON_STRICT, PASS, Reply
+from specs.conformance.allowed import HELO_AGAIN, OBSOLETE
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Refused, Session
 
 here = Section("5321")
-
-here.probe(
-    "F.1-turn", level="SHOULD NOT", clauses="5321-F.1-a",
-    requirement="TURN is not served to a client that nobody knows", sent=["TURN"],
-    security="a stranger takes over the mail of another host",
-    allowed={"5yz": PASS, "4yz": INFO, "2yz": NON_STRICT},
-)  # fmt: skip
 
 
 @here.case(
@@ -33,16 +27,11 @@ async def _(talk: Session) -> str:
     return "offered" if "TURN" in talk.features else "not offered"
 
 
-for _slug, _before in (
-    ("first", ()), ("after-ehlo", ("EHLO {hostname}",)),
-    ("after-mail", ("EHLO {hostname}", "MAIL FROM:<{sender}>")),
-):  # fmt: skip
-    here.probe(
-        f"F.3-helo-{_slug}", level="MUST", clauses="5321-F.3-a", upto="greeting",
-        requirement="HELO is accepted, also where a session has begun",
-        sent=[*_before, "HELO {hostname}"],
-        allowed={"250": PASS} | ({"503": NON_STRICT} if _before else {}),
-    )  # fmt: skip
+here.probe(
+    "F.3-helo-after-mail", level="MUST", clauses="5321-F.3-a", upto="mail",
+    requirement="HELO is accepted, also where a session has begun", sent=["HELO {hostname}"],
+    allowed=HELO_AGAIN,
+)  # fmt: skip
 
 #: 2130706433 is 127.0.0.1.
 for _slug, _line, _needs, _more in (
@@ -81,21 +70,19 @@ async def _(talk: Session) -> tuple[str, str]:
 
 for _verb in ("SEND", "SOML", "SAML"):
 
-    def _sending(verb: str = _verb) -> None:
+    def _sending(verb: str) -> None:
         @here.case(
-            f"F.6-{verb.lower()}", level="MAY", clauses="5321-F.6-a",
+            f"F.6-{verb.lower()}", level="MAY", clauses="5321-F.6-a 5321-4.2.4-a 5321-4.2.3-a",
             requirement=f"{verb} is served only by a server that says so in its EHLO reply",
             sent=f"(ehlo) | {verb} FROM:<{{sender}}>",
-            allowed={"not served": PASS, "served and offered": INFO, "offered, not served": INFO},
+            allowed=OBSOLETE | {"served and offered": INFO, "offered, not served": INFO},
         )  # fmt: skip
-        async def _(talk: Session) -> tuple[str, str]:
+        async def _(talk: Session) -> Observed | tuple[str, str]:
             await talk.upto("ehlo")
             reply = await talk.say(talk.fill(f"{verb} FROM:<{{sender}}>"))
             offered = verb in talk.features
             if reply.positive:
                 return ("served and offered" if offered else "served, not offered"), str(reply)
-            if reply.kind != "reply":
-                return reply.label, ""
-            return ("offered, not served" if offered else "not served"), str(reply)
+            return ("offered, not served", str(reply)) if offered else reply
 
-    _sending()
+    _sending(_verb)

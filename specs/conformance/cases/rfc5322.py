@@ -11,25 +11,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Reply, Verdict
+from specs.conformance.arrivals import lost, taken
+from specs.conformance.headers import Field, added, lf, named, on_top, parts
+from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Seen, Verdict
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Refused, Session
-from specs.conformance.trace_fields import (
-    Field,
-    added,
-    date_faults,
-    lf,
-    lost,
-    named,
-    on_top,
-    parts,
-    stamp,
-    zone_of,
-)
+from specs.conformance.trace_fields import date_faults, stamp, zone_of
 
 here = Section("5322", role="delivery")
 
-Seen = tuple[str, str]
 #: Fields that a message may have once at most (RFC 5322 3.6).
 ONCE: Final = (
     "Date",
@@ -49,13 +39,8 @@ MSG_ID: Final = re.compile(rf"<{ATOM}(\.{ATOM})*@({ATOM}(\.{ATOM})*|\[[!-Z^-~]*\
 
 async def fields_made(talk: Session) -> tuple[list[Field], bytes]:
     """What stands on top of an ordinary message, and the whole.  Raises Refused."""
-    final = await talk.transact()
-    found = await talk.arrived() if final.code == "250" else []
-    if not found:
-        raise Refused(
-            "a message into the mailbox", final if final.code != "250" else Reply(kind="silent")
-        )
-    return on_top(found[0]), found[0]
+    found = await taken(talk)
+    return on_top(found), found
 
 
 def shown(fields: list[Field]) -> str:
@@ -206,15 +191,10 @@ async def _(talk: Session) -> Seen:
     allowed={"none": PASS},
 )  # fmt: skip
 async def _(talk: Session) -> Seen:
-    final = await talk.transact(talk.message(b"line\r\n\r\n" * 50))
-    found = await talk.arrived() if final.code == "250" else []
-    if not found:
-        raise Refused(
-            "a message into the mailbox", final if final.code != "250" else Reply(kind="silent")
-        )
-    bare = lf(found[0]).count(b"\r")
-    mixed = b"\r\n" in found[0] and re.search(rb"(?<!\r)\n", found[0])
-    return ("CR" if bare else "both CRLF and LF" if mixed else "none"), repr(found[0][:500])
+    found = await taken(talk, talk.message(b"line\r\n\r\n" * 50))
+    bare = lf(found).count(b"\r")
+    mixed = b"\r\n" in found and re.search(rb"(?<!\r)\n", found)
+    return ("CR" if bare else "both CRLF and LF" if mixed else "none"), repr(found[:500])
 
 
 # -- what is taken in -----------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from specs.conformance.cases.rfc1870 import delivered
-from specs.conformance.model import INFO, NON_STRICT, PASS
+from specs.conformance.arrivals import delivered
+from specs.conformance.model import INFO, NON_STRICT, PASS, Seen
 from specs.conformance.section import Section
 from specs.conformance.session import Session
 
@@ -38,7 +38,7 @@ def told(field: bytes, arrived: bytes) -> str:
     return b" | ".join(found).decode("utf-8", "backslashreplace")[:300]
 
 
-async def look(talk: Session, field: str, mail: str) -> tuple[str, str]:
+async def look(talk: Session, field: str, mail: str) -> Seen:
     """A message with this field, and how it arrives."""
     octets = field.encode()
     final = await talk.transact(talk.message(headers=field), mail=mail)
@@ -63,7 +63,7 @@ FIELDS: Final = (
 )  # fmt: skip
 for slug, field, what in FIELDS:
 
-    async def untouched(talk: Session, field: str = field) -> tuple[str, str]:
+    async def untouched(talk: Session, field: str = field) -> Seen:
         return await look(talk, field, "SMTPUTF8 BODY=8BITMIME")
 
     here.case(
@@ -90,7 +90,7 @@ for slug, field, what in FIELDS:
     needs="rcpt maildir",
     role="server",
 )
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     return await look(talk, "Comments: Grüße, 你好\r\n", "")
 
 
@@ -112,14 +112,15 @@ for slug, octets, character, gap in (
 
     async def long(
         talk: Session, octets: int = octets, character: str = character, gap: bool = gap
-    ) -> tuple[str, str]:
+    ) -> Seen:
         return await look(talk, exactly(octets, character, gap), "SMTPUTF8 BODY=8BITMIME")
 
     here.case(
         f"3.4-{slug}",
         level="SHOULD",
         clauses="6532-3.4-a",
-        requirement="A line of a header in UTF-8, of at most 998 octets, arrives without loss",
+        requirement="A line of a header in UTF-8, of at most 998 octets, arrives without loss "
+        f"({slug})",
         sent=f"MAIL with SMTPUTF8 BODY=8BITMIME | a field of one line, {octets} octets",
         allowed={"kept": PASS, "folded anew": NON_STRICT, "refused": INFO},
         keywords="SMTPUTF8",

@@ -12,7 +12,7 @@ import email.policy
 import re
 from typing import Final
 
-from specs.conformance.model import INFO, NON_STRICT, PASS
+from specs.conformance.model import INFO, NON_STRICT, PASS, Seen
 from specs.conformance.section import Section
 from specs.conformance.session import Session
 
@@ -38,7 +38,7 @@ for slug, parameter, original in FORMS:
         f"3-{slug}",
         level="MUST",
         clauses="6533-3-a",
-        requirement="ORCPT takes the address type utf-8, in both its forms",
+        requirement=f"ORCPT takes the address type utf-8, in both its forms ({original})",
         sent=[
             f"MAIL FROM:<{{sender}}> {parameter}".rstrip(),
             f"RCPT TO:<{{rcpt}}> ORCPT={original}",
@@ -57,7 +57,8 @@ for slug, original in (
         f"3-bad-{slug}",
         level="IMPLIED",
         clauses="6533-3-a",
-        requirement="ORCPT with a malformed address of the type utf-8 is refused or borne",
+        requirement="ORCPT with a malformed address of the type utf-8 is refused or borne "
+        f"({original})",
         sent=["MAIL FROM:<{sender}> SMTPUTF8", f"RCPT TO:<{{rcpt}}> ORCPT={original}"],
         allowed={"501": PASS, "5yz": NON_STRICT, "250": NON_STRICT, "4yz": NON_STRICT},
         keywords="SMTPUTF8 DSN",
@@ -111,7 +112,7 @@ async def report_for(talk: Session) -> bytes:
     needs="rcpt sendermail",
     role="delivery",
 )
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     report = await report_for(talk)
     kind, octets = status_of(report)
     saw = f"{kind}: {octets.decode('utf-8', 'backslashreplace')[:300]}"
@@ -135,7 +136,7 @@ async def _(talk: Session) -> tuple[str, str]:
     needs="rcpt sendermail",
     role="delivery",
 )
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     report = await report_for(talk)
     if not report:
         return "no report", ""

@@ -11,7 +11,7 @@ for _value in ("-9", "-1", "0", "1", "4", "9"):
     here.probe(
         f"3-good-{_value.replace('-', 'minus-')}", level="MUST", clauses="6710-3-a",
         keywords="MT-PRIORITY",
-        requirement="MT-PRIORITY= from -9 to 9 behind MAIL is well formed",
+        requirement=f"MT-PRIORITY= from -9 to 9 behind MAIL is well formed (MT-PRIORITY={_value})",
         sent=[f"MAIL FROM:<{{sender}}> MT-PRIORITY={_value}"],
         allowed={"250": PASS, "450": INFO, "530": INFO, "550": INFO, "554": INFO},
     )  # fmt: skip
@@ -23,7 +23,8 @@ for _slug, _value in (
     here.probe(
         f"3-malformed-{_slug}", level="MUST" if "ten" in _slug else "IMPLIED", clauses="6710-3-a",
         keywords="MT-PRIORITY",
-        requirement="MT-PRIORITY= that is no number from -9 to 9 is refused with 501",
+        requirement="MT-PRIORITY= that is no number from -9 to 9 is refused with 501 "
+        f"(MT-PRIORITY={_value})",
         sent=[f"MAIL FROM:<{{sender}}> MT-PRIORITY={_value}"],
         allowed={"501": PASS, "5yz": NON_STRICT},
     )  # fmt: skip

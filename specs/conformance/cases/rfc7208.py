@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from specs.conformance.authentication_results import Malformed, headers, parsed
-from specs.conformance.cases.rfc8601 import FIELD
-from specs.conformance.model import NON_STRICT, PASS, Reply
+from specs.conformance.arrivals import taken
+from specs.conformance.authentication_results import Malformed, parsed
+from specs.conformance.headers import pairs as headers
+from specs.conformance.model import NON_STRICT, PASS, Seen
 from specs.conformance.section import Section
-from specs.conformance.session import NotApplicable, Refused, Session
+from specs.conformance.session import NotApplicable, Session
 
 here = Section("7208", role="delivery")
 
@@ -21,11 +22,7 @@ RESULTS: Final = ("none", "neutral", "pass", "fail", "softfail", "temperror", "p
 
 
 async def arrived(talk: Session) -> list[tuple[str, str]]:
-    reply = await talk.transact()
-    found = await talk.arrived() if reply.code[:1] == "2" else []
-    if not found:
-        raise Refused("the message, and its arrival", reply if reply.code else Reply(kind="silent"))
-    return headers(found[0])
+    return headers(await taken(talk))
 
 
 @here.case(
@@ -34,7 +31,7 @@ async def arrived(talk: Session) -> list[tuple[str, str]]:
     sent="an ordinary message",
     allowed={"one of seven": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     values = [value for name, value in await arrived(talk) if name == "received-spf"]
     if not values:
         raise NotApplicable("Received-SPF")
@@ -51,7 +48,7 @@ async def _(talk: Session) -> tuple[str, str]:
     sent="an ordinary message",
     allowed={"above": PASS, "below": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     names = [name for name, _ in await arrived(talk)]
     if "received-spf" not in names:
         raise NotApplicable("Received-SPF")
@@ -65,9 +62,9 @@ async def _(talk: Session) -> tuple[str, str]:
     sent="an ordinary message",
     allowed={"one of seven": PASS, "policy": PASS, "hardfail": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     words = []
-    for value in [value for name, value in await arrived(talk) if name == FIELD]:
+    for value in [value for name, value in await arrived(talk) if name == "authentication-results"]:
         try:
             words += [result for method, result in parsed(value).results if method == "spf"]
         except Malformed:

@@ -16,7 +16,7 @@ for _slug, _value in (
         f"4-good-{_slug}", level="MUST", clauses="7293-4-a", keywords="RRVS", needs="rcpt",
         upto="mail",
         requirement="A well-formed RRVS= behind RCPT is taken, or refused with 550 if the mailbox "
-        "changed hands since",
+        f"changed hands since (RRVS={_value})",
         sent=[f"RCPT TO:<{{rcpt}}> RRVS={_value}"],
         allowed={"250": PASS, "550": INFO, "450": INFO, "451": INFO},
     )  # fmt: skip
@@ -28,7 +28,8 @@ for _slug, _value in (
 ):  # fmt: skip
     here.probe(
         f"4-malformed-{_slug}", level="MUST", clauses="7293-4-a", keywords="RRVS", needs="rcpt",
-        upto="mail", requirement="RRVS= that is no date and time is refused with 501",
+        upto="mail", requirement="RRVS= that is no date and time is refused with 501 "
+        f"(RRVS={_value})",
         sent=[f"RCPT TO:<{{rcpt}}> RRVS={_value}"],
         allowed={"501": PASS, "5yz": NON_STRICT}, security=HANDS,
     )  # fmt: skip

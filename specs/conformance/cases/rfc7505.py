@@ -20,7 +20,7 @@ here = Section("7505")
     sent="MAIL FROM:<sender@example.com> | RCPT",
     allowed={"550 5.7.27": PASS, "550": INFO, "5yz": INFO, "4yz": INFO, "2yz": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     await talk.another().upto("rcpt")
     await talk.upto("ehlo")
     reply = await talk.say("MAIL FROM:<sender@example.com>")

@@ -6,10 +6,12 @@ versions beside RFC 8996's.
 
 from __future__ import annotations
 
-from specs.conformance.cases.rfc8996 import before_tls, only
-from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
+from typing import Final
+
+from specs.conformance.model import INFO, NON_STRICT, PASS, Door, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Refused, Session
+from specs.conformance.tls import before_tls, only
 
 here = Section("8314")
 
@@ -20,7 +22,7 @@ here = Section("8314")
     "greeting and EHLO inside it",
     sent="connect | TLS handshake | EHLO", allowed={"works": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     inside = talk.another("tls")
     try:
         await inside.connect()
@@ -74,7 +76,7 @@ async def _(talk: Session) -> Observed:
     requirement="Submission with implicit TLS and with STARTTLS offer the same extensions",
     sent="EHLO inside TLS, at both ports", allowed={"the same": PASS, "differ": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     await talk.upto("ehlo")
     other = talk.another("submission-starttls")
     await other.upto("ehlo")
@@ -94,15 +96,16 @@ async def _(talk: Session) -> Observed:
     return await talk.transact()
 
 
-for _door, _needs in (("submission", "submission"), ("tls", "tls")):
+_DOORS: Final[tuple[Door, ...]] = ("submission", "tls")
+for _door in _DOORS:
 
     @here.case(
-        f"4.1-tls-12-{_door}", level="MUST", clauses="8314-4.1-a", needs=_needs,
+        f"4.1-tls-12-{_door}", level="MUST", clauses="8314-4.1-a", needs=_door,
         requirement="A submission server speaks TLS 1.2 or later",
         sent="a ClientHello for TLS 1.2 and later", allowed={"works": PASS},
     )  # fmt: skip
-    async def _(talk: Session, door: str = _door) -> Observed | tuple[str, str]:
-        plain = await before_tls(talk, "tls" if door == "tls" else "submission")
+    async def _(talk: Session, door: Door = _door) -> Observed:
+        plain = await before_tls(talk, door)
         try:
             await plain.handshake()
         except Refused as refused:
@@ -110,12 +113,12 @@ for _door, _needs in (("submission", "submission"), ("tls", "tls")):
         return "works"
 
     @here.case(
-        f"4.1-tls-12-alone-{_door}", level="MAY", clauses="8314-4.1-a", needs=_needs,
+        f"4.1-tls-12-alone-{_door}", level="MAY", clauses="8314-4.1-a", needs=_door,
         requirement="A submission server may speak TLS 1.2, or later versions only",
         sent="a ClientHello for TLS 1.2 and no other", allowed={"works": INFO, "refused": INFO},
     )  # fmt: skip
-    async def _(talk: Session, door: str = _door) -> Observed | tuple[str, str]:
-        plain = await before_tls(talk, "tls" if door == "tls" else "submission")
+    async def _(talk: Session, door: Door = _door) -> Observed:
+        plain = await before_tls(talk, door)
         try:
             await plain.handshake(only("1.2"))
         except Refused as refused:

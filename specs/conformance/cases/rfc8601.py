@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from specs.conformance.authentication_results import Malformed, headers, parsed
-from specs.conformance.model import INFO, NON_STRICT, PASS, Reply
+from specs.conformance.arrivals import delivered, taken
+from specs.conformance.authentication_results import Malformed, parsed
+from specs.conformance.headers import pairs as headers
+from specs.conformance.model import INFO, NON_STRICT, PASS, Seen
 from specs.conformance.section import Section
-from specs.conformance.session import NotApplicable, Refused, Session, Unavailable
+from specs.conformance.session import NotApplicable, Session, Unavailable
 
 here = Section("8601", role="delivery")
 
@@ -32,13 +34,7 @@ KNOWN: Final = {
 
 async def received(talk: Session, headers_of: str = "") -> list[tuple[str, str]]:
     """The header of a message as it arrives.  Raises Refused."""
-    reply = await talk.transact(talk.message(headers=headers_of))
-    if reply.code[:1] != "2":
-        raise Refused("the message", reply)
-    found = await talk.arrived()
-    if not found:
-        raise Refused("its arrival", Reply(kind="silent"))
-    return headers(found[0])
+    return headers(await taken(talk, talk.message(headers=headers_of)))
 
 
 async def written(talk: Session) -> tuple[list[tuple[str, str]], str]:
@@ -56,7 +52,7 @@ async def written(talk: Session) -> tuple[list[tuple[str, str]], str]:
     sent="an ordinary message",
     allowed={"well formed": PASS, "an empty result": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     header, _ = await written(talk)
     for value in [value for name, value in header if name == FIELD]:
         try:
@@ -72,7 +68,7 @@ async def _(talk: Session) -> tuple[str, str]:
     sent="an ordinary message",
     allowed={"registered": PASS, "another word": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     header, _ = await written(talk)
     for value in [value for name, value in header if name == FIELD]:
         try:
@@ -91,7 +87,7 @@ async def _(talk: Session) -> tuple[str, str]:
     sent="an ordinary message",
     allowed={"above the trace": PASS, "below a Received": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     header, _ = await written(talk)
     names = [name for name, _ in header]
     ours = min(names.index(name) for name in ("from", "to", "subject") if name in names)
@@ -129,11 +125,12 @@ def forged(slug: str, field: str) -> None:
     @here.case(
         f"5-forged-{slug}", level="MUST", clauses="8601-5-a", needs="rcpt maildir",
         security="mail that seems to have been authenticated",
-        requirement="An Authentication-Results from outside with the server's own name is removed",
+        requirement="An Authentication-Results from outside with the server's own name is "
+        f"removed ({slug})",
         sent=f"a message with {field.format(id='ID', ID='ID', word='TOKEN')!r}",
         allowed={"removed": PASS, "refused": PASS, "obscured": PASS},
     )  # fmt: skip
-    async def _(talk: Session) -> tuple[str, str]:
+    async def _(talk: Session) -> Seen:
         await untrusted(talk)
         _, own = await written(talk)
         try:
@@ -146,9 +143,7 @@ def forged(slug: str, field: str) -> None:
         reply = await talk.transact(talk.message(headers=f"{line}\r\n"))
         if reply.code[:1] == "5":
             return "refused", str(reply)
-        found = await talk.arrived()
-        if not found:
-            raise Refused("its arrival", Reply(kind="silent"))
+        found = await delivered(talk, reply)
         kept = [(key, value) for key, value in headers(found[0]) if word in value]
         for key, value in kept:
             if key == FIELD:
@@ -166,7 +161,7 @@ for _slug, _field in FORGED:
     sent="a message with Authentication-Results: elsewhere.example; spf=pass",
     allowed={"kept": INFO, "removed": INFO, "obscured": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> tuple[str, str]:
+async def _(talk: Session) -> Seen:
     word = f"foreign-{talk.token}"
     line = f"Authentication-Results: elsewhere.example; spf=pass smtp.mailfrom={word}.example"
     found = [(key, value) for key, value in await received(talk, f"{line}\r\n") if word in value]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from specs.conformance.arrivals import lost
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Refused, Session, Unavailable
@@ -74,7 +75,7 @@ for _slug, _text in (
     here.probe(
         f"3-value-{_slug}", level="MUST", clauses="8689-3-b", door="starttls",
         keywords="REQUIRETLS",
-        requirement="REQUIRETLS behind MAIL has no value: one is refused",
+        requirement=f"REQUIRETLS behind MAIL has no value: one is refused ({_text})",
         sent=[f"MAIL FROM:<{{sender}}> {_text}"], allowed={"501": PASS, "5yz": PASS},
     )  # fmt: skip
 
@@ -96,7 +97,7 @@ async def _(talk: Session) -> Observed:
     reply = await talk.transact(mail="REQUIRETLS")
     if not reply.positive:
         raise Refused("the message", reply)
-    return "there" if await talk.arrived() else "not delivered"
+    return "there" if await talk.arrived() else await lost(talk)
 
 
 @here.case(
@@ -106,7 +107,7 @@ async def _(talk: Session) -> Observed:
     sent="MAIL FROM:<...> REQUIRETLS RET=FULL | RCPT that cannot be delivered | a message",
     allowed={"header only": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Observed | tuple[str, str]:
+async def _(talk: Session) -> Observed:
     await talk.upto("ehlo")
     await talk.must(talk.fill("MAIL FROM:<{sender}> REQUIRETLS RET=FULL"))
     if not (await talk.say(talk.fill("RCPT TO:<{unknown}>"))).positive:
@@ -118,6 +119,6 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
         raise Unavailable("an address that is accepted, and cannot be delivered to")
     found = await talk.reports()
     if not found:
-        return "no report"
+        raise Unavailable(f"a report on that failure in {talk.given.patience_s:.0f} s")
     whole = talk.token[::-1].encode() in found[0]
     return ("the body, too" if whole else "header only"), found[0][-400:].decode("utf-8", "replace")

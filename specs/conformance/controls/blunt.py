@@ -14,6 +14,7 @@ from typing import Any, Final
 from specs.conformance.controls.answers import Answer, answer
 from specs.conformance.controls.planting import (
     KEEPS,
+    LATE,
     Change,
     around,
     both,
@@ -24,7 +25,6 @@ from specs.conformance.controls.planting import (
     receiving,
     reporting,
     saying,
-    server,
     storing,
 )
 from specs.conformance.controls.session import Session
@@ -124,10 +124,10 @@ BLUNT: Final[Mapping[str, Change]] = MappingProxyType(
                 rb"(?s)\A.*?(?=From:)", b"Received: ; by\r\nReturn-Path: x\r\n", octets
             )
         ),
-        "everybody gets reports": both(server(late=True), house(wanted=_always)),
-        "nobody gets reports": both(server(late=True), house(wanted=_never)),
+        "everybody gets reports": both(LATE, house(wanted=_always)),
+        "nobody gets reports": both(LATE, house(wanted=_never)),
         "reports are mangled": both(
-            server(late=True),
+            LATE,
             reporting(lambda octets: octets.replace(b": ", b": ; ").replace(b"-Type:", b"-Kind:")),
         ),
         "relays for everybody": having(check_recipient=lambda self, path: None),

@@ -16,7 +16,10 @@ from typing import Any, Final
 from specs.conformance.controls.answers import Answer, answer, no
 from specs.conformance.controls.mailbox import Envelope
 from specs.conformance.controls.planting import (
+    AUTH_IN_CLEAR,
+    DATA_FOR_NOBODY,
     KEEPS,
+    LATE,
     Change,
     answering,
     around,
@@ -99,14 +102,6 @@ def _hangs_up(go: Any, self: Session, content: bytes, **named: Any) -> Any:
     return found
 
 
-def _late_354(go: Any, self: Session, argument: str) -> Any:
-    """354 for nobody, and 554 in the end."""
-    if self.transaction is not None and not self.transaction.recipients and not argument:
-        self.mode, self.content = "content", bytearray(b"\r\n")
-        return answer(354, "", "go on")
-    return go(argument)
-
-
 def _for_nobody(go: Any, self: Session, content: bytes, **named: Any) -> Any:
     if self.transaction is not None and not self.transaction.recipients:
         self.transaction = None
@@ -153,21 +148,13 @@ def _clear_auth(go: Any, self: Session) -> list[str]:
     return [*go(), *([] if self.tls or self.door.lmtp else ["AUTH PLAIN LOGIN CRAM-MD5"])]
 
 
-def _unprotected(go: Any, self: Session, argument: str) -> Any:
-    kept, self.tls = self.tls, True
-    try:
-        return go(argument)
-    finally:
-        self.tls = kept
-
-
 LIBERTIES: Final[Mapping[str, Change]] = MappingProxyType(
     {
         # RFC 5321 4.1.1.4: content with a bare CR or LF may be taken, as data.
         "keeps bare CR and LF": KEEPS,
         "hangs up at bare CR and LF": around("receive_content", _hangs_up),
         # RFC 5321 6.1: a user who is not known may be found out after the message was accepted.
-        "bounces unknown users": server(late=True),
+        "bounces unknown users": LATE,
         # RFC 5321 2.2: no extension is required.
         "no extensions": beside_lmtp(
             both(
@@ -190,7 +177,7 @@ LIBERTIES: Final[Mapping[str, Change]] = MappingProxyType(
         # RFC 5321 3.3: DATA without recipients is 503 or 554, or 354 and then 554.
         "DATA without recipients is 554": beside_lmtp(around("do_data", _no_recipients_554)),
         "DATA without recipients is 354": beside_lmtp(
-            both(around("do_data", _late_354), around("receive_content", _for_nobody))
+            both(DATA_FOR_NOBODY, around("receive_content", _for_nobody))
         ),
         # Maildirs of many servers have LF where the message had CRLF; binary mail cannot be there.
         "stores with LF": both(
@@ -227,10 +214,10 @@ LIBERTIES: Final[Mapping[str, Change]] = MappingProxyType(
         # RFC 5321 7.8; RFC 3207 4; RFC 4954 4.
         "four mistakes are too many": around("command", _patient),
         "submission demands TLS": around("command", _demands_tls),
-        "AUTH in the clear": both(around("keywords", _clear_auth), around("do_auth", _unprotected)),
+        "AUTH in the clear": both(around("keywords", _clear_auth), AUTH_IN_CLEAR),
         # Other words, other pieces.
         "three lines for each reply": around("written", _three_lines),
-        "replies in small pieces": server(piece=3),
+        "replies in small pieces": server(segment=3),
         "replies after a while": server(delay_s=0.03),
         "a greeting of two lines": around(
             "greeting",

@@ -1,48 +1,30 @@
 """A faultless relay that no relayed case may fail: it takes mail, and passes it on by MX records.
 
-    async with relaying(Relay()) as given: ...         # a Given for a run against it
+    async with relaying(Relay, Witness()) as given: ...   # a Given for a run against it
 
 It is as small as that allows, in memory, and impatient: what was put off is tried again within half
-a second.  Its faults are in `faults_relay`; each replaces a few of the attributes and methods here.
+a second.  Its faults (`faults.relay_*`) each replace a few of the attributes and methods here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final
 
-import dns.exception
-import dns.flags
-import dns.message
-import dns.rcode
-import dns.rdatatype
 import trio
 
+from specs.conformance.controls.routes import HOSTNAME, Later, Never, Routes
+from specs.conformance.controls.witness import Witness
 from specs.conformance.given import Given
 
-HOSTNAME: Final = "relay.control.example"
 BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, OSError)
 _ATOM: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+\Z")
-_NULL_MX: Final = "5.1.10"
-
-
-class Never(Exception):
-    """Fails for good: (status, what was said)."""
-
-    def __init__(self, text: str, status: str = "5.0.0") -> None:
-        self.text, self.status = text, status
-        super().__init__(text)
-
-
-class Later(Exception):
-    """Fails for now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +39,9 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HopReply:
+    """What a next hop says."""
+
     code: str
     lines: tuple[str, ...]
 
@@ -85,11 +69,10 @@ class Wire:
         return line.rstrip(b"\r")
 
 
-class Relay:
+class Relay(Routes):
     """What it does, in the order in which it does it; a fault overrides."""
 
-    hostname: ClassVar[str] = HOSTNAME
-    keywords: ClassVar[tuple[str, ...]] = ("8BITMIME", "SIZE 50000000", "DSN")
+    keywords: ClassVar[tuple[str, ...]] = ("8BITMIME", "SIZE 50000000", "DSN", "SMTPUTF8")
     retry_s: ClassVar[float] = 0.5
     reply_s: ClassVar[float] = 8.0
     lifetime_s: ClassVar[float] = 60.0
@@ -98,13 +81,10 @@ class Relay:
     starttls: ClassVar[bool] = True
     pipelining: ClassVar[bool] = True
 
-    def __init__(self) -> None:
-        self.names: tuple[str, int] = ("127.0.0.1", 53)
-        self.port = 25
+    def __init__(self, witness: Witness) -> None:
+        super().__init__()
+        self.witness = witness
         self.dead: dict[str, float] = {}
-        #: The host's name of an address; names whose answers were validated.
-        self.named: dict[str, str] = {}
-        self.validated: set[str] = set()
         self.nursery: trio.Nursery | None = None
         self._limits: dict[str, trio.CapacityLimiter] = {}
 
@@ -113,10 +93,20 @@ class Relay:
     async def serve(self, stream: trio.SocketStream) -> None:
         """One client's session."""
         wire = Wire(stream)
-        with suppress(*BROKEN, Later):
+        with suppress(*BROKEN, Later), self.noting():
             async with stream:
                 await wire.send(f"220 {self.hostname} ESMTP\r\n".encode())
                 await self._converse(wire)
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """A fault's own mistake ends nothing else, and is noted."""
+        try:
+            yield
+        except (*BROKEN, Later):
+            raise
+        except Exception as error:
+            self.witness.note(error)
 
     async def _converse(self, wire: Wire) -> None:
         sender: str | None = None
@@ -183,9 +173,13 @@ class Relay:
         for domain in sorted(domains):
             those = tuple(r for r in letter.rcpts if r.rpartition("@")[2].lower() == domain)
             if self.nursery is not None:
-                self.nursery.start_soon(self.deliver, replace(letter, rcpts=those), domain)
+                self.nursery.start_soon(self._deliver, replace(letter, rcpts=those), domain)
 
     # -- mail goes out ----------------------------------------------------------------------------
+
+    async def _deliver(self, letter: Letter, domain: str) -> None:
+        with self.noting():
+            await self.deliver(letter, domain)
 
     async def deliver(self, letter: Letter, domain: str) -> None:
         """Until nobody is left, or its time is over."""
@@ -314,7 +308,9 @@ class Relay:
         if not rcpts:
             return
         first = self.mail_line(wire, letter)
-        lines = [first, *(self.rcpt_line(wire, each, letter) for each in rcpts), "DATA"]
+        lines = [first, *(self.rcpt_line(wire, each, letter) for each in rcpts)]
+        chunked = self.chunked(wire)
+        lines += [] if chunked else ["DATA"]
         together = self.pipelining and "PIPELINING" in wire.keywords
         if together:
             await wire.send("".join(f"{each}\r\n" for each in lines).encode())
@@ -322,12 +318,12 @@ class Relay:
         if not together and mail.code[0] != "2":
             self.judge(mail, rcpts, failed)
             return
-        answers = [await self.next(wire, line, together) for line in lines[1:-1]]
+        answers = [await self.next(wire, each, together) for each in lines[1 : len(rcpts) + 1]]
         taken = [who for who, each in zip(rcpts, answers, strict=True) if self.success(each)]
         if not together and not taken:
             self.refuse(rcpts, answers, failed)
             return
-        data = await self.next(wire, "DATA", together)
+        data = HopReply("354", ()) if chunked else await self.next(wire, "DATA", together)
         if not self.success(mail):
             self.judge(mail, rcpts, failed)
         else:
@@ -335,16 +331,35 @@ class Relay:
         if data.code[0] != "3":
             self.judge(data, [each for each in taken if each not in failed], failed)
             return
-        last = await self.content(wire, self.stuffed(letter.content) if taken else b"")
+        if not chunked:
+            last = await self.content(wire, self.stuffed(letter.content) if taken else b"")
+        elif not taken or not self.success(mail):
+            return
+        else:
+            last = await self.chunk(wire, letter.content)
         if self.success(last) and taken and self.success(mail):
             waiting -= {*taken}
             self.relayed(wire, letter, taken)
         else:
             self.judge(last, taken, failed)
 
-    async def content(self, wire: Wire, octets: bytes) -> Answer:
+    async def content(self, wire: Wire, octets: bytes) -> HopReply:
         await wire.send(octets + b".\r\n")
         return await self.reply(wire)
+
+    def chunked(self, wire: Wire) -> bool:
+        return "CHUNKING" in wire.keywords
+
+    async def chunk(self, wire: Wire, octets: bytes) -> HopReply:
+        """The whole message in one (RFC 3030 2)."""
+        await wire.send(f"BDAT {len(octets)} LAST\r\n".encode() + octets)
+        return await self.reply(wire)
+
+    def wide(self, letter: Letter) -> bool:
+        """Whether it needs SMTPUTF8 (RFC 6531 3.4)."""
+        head = letter.content.partition(b"\r\n\r\n")[0]
+        plain = head.isascii() and "".join((letter.sender, *letter.rcpts)).isascii()
+        return "SMTPUTF8" in letter.mail and not plain
 
     def check(
         self, wire: Wire, letter: Letter, waiting: set[str], failed: dict[str, Never]
@@ -355,9 +370,11 @@ class Relay:
             failed.update(dict.fromkeys(waiting, Never("too large", "5.3.4")))
         if not letter.content.isascii() and "8BITMIME" not in wire.keywords:
             failed.update(dict.fromkeys(waiting, Never("eight bits", "5.6.3")))
+        if self.wide(letter) and "SMTPUTF8" not in wire.keywords:
+            failed.update(dict.fromkeys(waiting, Never("an address in UTF-8", "5.6.7")))
 
     def refuse(
-        self, rcpts: Sequence[str], answers: Sequence[Answer], failed: dict[str, Never]
+        self, rcpts: Sequence[str], answers: Sequence[HopReply], failed: dict[str, Never]
     ) -> None:
         """552 behind a recipient that was taken means that there are too many (4.5.3.1.10)."""
         some = any(each.code[0] == "2" for each in answers)
@@ -365,12 +382,12 @@ class Relay:
             if not (some and each.code == "552"):
                 self.judge(each, [who], failed)
 
-    def judge(self, answer: Answer, rcpts: Sequence[str], failed: dict[str, Never]) -> None:
+    def judge(self, answer: HopReply, rcpts: Sequence[str], failed: dict[str, Never]) -> None:
         """5yz is for ever; all else may pass."""
         if answer.code[0] == "5":
             failed.update(dict.fromkeys(rcpts, Never(f"{answer.code} {answer.lines[0]}")))
 
-    def success(self, answer: Answer) -> bool:
+    def success(self, answer: HopReply) -> bool:
         return answer.code[0] == "2"
 
     def mail_line(self, wire: Wire, letter: Letter) -> str:
@@ -379,6 +396,8 @@ class Relay:
             words.append(f"SIZE={len(letter.content)}")
         if "8BITMIME" in wire.keywords and not letter.content.isascii():
             words.append("BODY=8BITMIME")
+        if self.wide(letter):
+            words.append("SMTPUTF8")
         if "DSN" in wire.keywords:
             words += [f"{n}={v}" for n, v in letter.mail.items() if n in ("ENVID", "RET")]
         return " ".join(words)
@@ -402,14 +421,14 @@ class Relay:
     async def leave(self, wire: Wire) -> None:
         await self.say(wire, "QUIT")
 
-    async def say(self, wire: Wire, line: str) -> Answer:
+    async def say(self, wire: Wire, line: str) -> HopReply:
         await wire.send(f"{line}\r\n".encode("utf-8", "surrogateescape"))
         return await self.reply(wire)
 
-    async def next(self, wire: Wire, line: str, sent: bool) -> Answer:
+    async def next(self, wire: Wire, line: str, sent: bool) -> HopReply:
         return await self.reply(wire) if sent else await self.say(wire, line)
 
-    async def reply(self, wire: Wire) -> Answer:
+    async def reply(self, wire: Wire) -> HopReply:
         """A whole one.  Raises Later."""
         lines: list[str] = []
         with trio.move_on_after(self.reply_s):
@@ -420,97 +439,8 @@ class Relay:
                     raise Later("that is no reply")
                 lines.append(line[4:])
                 if line[3:4] != "-":
-                    return Answer(code, tuple(lines))
+                    return HopReply(code, tuple(lines))
         raise Later("no reply in time")
-
-    # -- where to ---------------------------------------------------------------------------------
-
-    async def hosts(self, domain: str) -> list[str]:
-        """Addresses in order (RFC 5321 5.1).  Raises Never, Later."""
-        domain, records = await self.lookup(domain, "MX")
-        if not records:
-            return await self.addresses(domain, need=True)
-        rows = [(int(each.split()[0]), each.split()[1].rstrip(".")) for each in records]
-        if self.null(rows):
-            raise Never("takes no mail", _NULL_MX)
-        ordered = self.ordered(rows)
-        ordered = self.before_oneself(ordered)
-        if not ordered:
-            raise Never("that is me", "5.4.6")
-        found: list[str] = []
-        later = False
-        for _, host in ordered:
-            try:
-                found += await self.addresses(host)
-            except Later:
-                later = True
-        if not found and later:
-            raise Later("no addresses now")
-        if not found:
-            raise Never("no addresses", "5.4.4")
-        return found
-
-    def null(self, rows: Sequence[tuple[int, str]]) -> bool:
-        return any(not host for _, host in rows)
-
-    def ordered(self, rows: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
-        return sorted(random.sample(rows, len(rows)), key=lambda row: row[0])
-
-    def before_oneself(self, rows: list[tuple[int, str]]) -> list[tuple[int, str]]:
-        own = min((row[0] for row in rows if row[1].lower() == self.hostname), default=1 << 16)
-        return [row for row in rows if row[0] < own]
-
-    async def addresses(self, host: str, *, need: bool = False) -> list[str]:
-        """Of a name; none for one that does not exist, unless needed.  Raises Later, Never."""
-        try:
-            _, four = await self.lookup(host, "A")
-            _, six = await self.lookup(host, "AAAA")
-        except Never:
-            if need:
-                raise
-            return []
-        if need and not four + six:
-            raise Never("no addresses", "5.1.2")
-        self.named.update(dict.fromkeys(six + four, host))
-        return six + four
-
-    async def dane(self, host: str) -> list[str]:
-        """TLSA records, if the host's name was validated.  Raises Later."""
-        if host not in self.validated:
-            return []
-        try:
-            _, records = await self.lookup(f"_{self.port}._tcp.{host}", "TLSA")
-        except Never:
-            return []
-        return records
-
-    async def lookup(self, name: str, kind: str) -> tuple[str, list[str]]:
-        """(the name that aliases lead to, texts of the records).  Raises Never, Later."""
-        query = dns.message.make_query(name, kind, flags=dns.flags.RD | dns.flags.AD)
-        with trio.move_on_after(2.0), trio.socket.socket(type=trio.socket.SOCK_DGRAM) as udp:
-            await udp.connect(self.names)
-            await udp.send(query.to_wire())
-            try:
-                answer = dns.message.from_wire(await udp.recv(65535))
-            except (dns.exception.DNSException, OSError):
-                raise Later("no answer of the name server") from None
-            return self.understood(answer, name, kind)
-        raise Later("no answer of the name server")
-
-    def understood(
-        self, answer: dns.message.Message, name: str, kind: str
-    ) -> tuple[str, list[str]]:
-        if answer.rcode() == dns.rcode.NXDOMAIN:
-            raise Never("no such domain", "5.1.2")
-        if answer.rcode() != dns.rcode.NOERROR:
-            raise Later("the name server failed")
-        if answer.flags & dns.flags.AD:
-            self.validated.add(name)
-        aliases = [s[0] for s in answer.answer if s.rdtype == dns.rdatatype.CNAME]
-        if aliases:
-            name = str(aliases[-1]).rstrip(".")
-        wanted = dns.rdatatype.from_text(kind)
-        return name, [str(each) for s in answer.answer if s.rdtype == wanted for each in s]
 
     # -- reports ----------------------------------------------------------------------------------
 
@@ -561,10 +491,11 @@ def _parameters(line: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def relaying(relay: Relay) -> AsyncIterator[Given]:
+async def relaying(made: type[Relay], witness: Witness) -> AsyncIterator[Given]:
     """It listens; what a run is to be given.  Nobody needs to be root: next hops listen at the port
     where it listens, on other addresses.
     """
+    relay = made(witness)
     names, relay.port = _free_port(), _free_port()
     relay.names = ("127.0.0.1", names)
     async with trio.open_nursery() as nursery:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import ssl
 import subprocess
 import tempfile
-import traceback
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +18,9 @@ from typing import Any, Final
 import trio
 
 from specs.conformance.controls.mailbox import House, make
+from specs.conformance.controls.parts import Parts
 from specs.conformance.controls.session import LMTP, SMTP, SUBMISSION, TLS, Door, Session
+from specs.conformance.controls.witness import BrokenDown, Witness
 from specs.conformance.given import Given
 
 HOSTNAME: Final = "mx.control.example"
@@ -30,47 +31,22 @@ Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, OSError)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What a server is made of; a fault replaces one.  lmtp: the session behind LMTP's door, if it
-    is another.  context: changes what TLS is made with.
-    """
-
-    session: type[Session] = Session
-    lmtp: type[Session] | None = None
-    house: type[House] = House
-    late: bool = False
-    tls: bool = True
-    context: Callable[[ssl.SSLContext], None] = lambda _: None
-    #: Between a connection and its session: (session, octets received) to octets to send.
-    talk: Callable[[Session, bytes], bytes] = lambda session, octets: session.receive(octets)
-    #: Before each answer; and how many octets of it are sent at once (0: all).
-    delay_s: float = 0.0
-    piece: int = 0
-
-
 @cache
-def _kept() -> tempfile.TemporaryDirectory[str]:
-    """It goes when the process does."""
-    return tempfile.TemporaryDirectory(prefix="control-")
-
-
-@cache
-def certificate() -> Path | None:
+def certificate() -> bytes | None:
     """A self-signed one with its key, made by `openssl`; None where there is no such program."""
-    where = Path(_kept().name) / "both.pem"
-    command = [
-        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-        "-nodes", "-days", "3650", "-subj", f"/CN={HOSTNAME}",
-        "-addext", f"subjectAltName=DNS:{HOSTNAME},IP:127.0.0.1",
-        "-keyout", str(where), "-out", str(where) + ".crt",
-    ]  # fmt: skip
-    try:
-        subprocess.run(command, check=True, capture_output=True)  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    where.write_bytes(where.read_bytes() + Path(f"{where}.crt").read_bytes())
-    return where
+    with tempfile.TemporaryDirectory(prefix="control-") as directory:
+        key, made = Path(directory) / "key.pem", Path(directory) / "certificate.pem"
+        command = [
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+            "-nodes", "-days", "3650", "-subj", f"/CN={HOSTNAME}",
+            "-addext", f"subjectAltName=DNS:{HOSTNAME},IP:127.0.0.1",
+            "-keyout", str(key), "-out", str(made),
+        ]  # fmt: skip
+        try:
+            subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return key.read_bytes() + made.read_bytes()
 
 
 def context_of(parts: Parts) -> ssl.SSLContext | None:
@@ -80,7 +56,10 @@ def context_of(parts: Parts) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(pem)
+    with tempfile.NamedTemporaryFile(prefix="control-") as file:
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(file.name)
     parts.context(context)
     return context
 
@@ -94,18 +73,18 @@ class Server:
     context: ssl.SSLContext | None
 
     async def serve(self, door: Door, stream: Stream) -> None:
-        """One connection; what it does wrong, or a fault's own mistake, ends nothing else."""
+        """One connection; a fault's own mistake ends nothing else, and is noted."""
         made = (door.lmtp and self.parts.lmtp) or self.parts.session
-        session = made(house=self.house, door=door, peer="127.0.0.1")
-        session.can_tls = self.context is not None
         try:
+            session = made(house=self.house, door=door, peer="127.0.0.1")
+            session.can_tls = self.context is not None
             if door.tls_first:
                 stream = await self.secure(stream)
             await self.talk(session, stream)
-        except BROKEN:
+        except (*BROKEN, BrokenDown):
             pass
-        except Exception:
-            traceback.print_exc()
+        except Exception as error:
+            self.parts.witness.note(error)
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -119,22 +98,27 @@ class Server:
         return secured
 
     async def talk(self, session: Session, stream: Stream) -> None:
-        await stream.send_all(session.greeting())
+        watching = self.parts.witness.watching
+        with watching():
+            greeting = session.greeting()
+        await stream.send_all(greeting)
         while not session.ended:
             octets = bytes(await stream.receive_some(1 << 16))
             if not octets:
                 return
-            replies = self.parts.talk(session, octets)
+            with watching():
+                replies = self.parts.talk(session, octets)
             if replies:
                 await trio.sleep(self.parts.delay_s)
                 await self.send(stream, replies)
             if session.wants_tls:
                 stream = await self.secure(stream)
-                session.secured()
+                with watching():
+                    session.secured()
         await self.farewell(stream)
 
     async def send(self, stream: Stream, octets: bytes) -> None:
-        step = self.parts.piece or len(octets)
+        step = self.parts.segment or len(octets)
         for at in range(0, len(octets), step):
             await stream.send_all(octets[at : at + step])
 
@@ -148,11 +132,10 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(parts: Parts, where: Path | None = None) -> AsyncIterator[Given]:
-    """It runs while the context is open; where: of the Maildirs, else a directory of its own."""
+async def serving(parts: Parts) -> AsyncIterator[Given]:
+    """It runs while the context is open, with its Maildirs in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="control-") as own:
-        base = where or Path(own)
-        boxes = {name: base / name.partition("@")[0] for name in (*RCPTS, SENDER)}
+        boxes = {name: Path(own) / name.partition("@")[0] for name in (*RCPTS, SENDER)}
         boxes["postmaster"] = boxes[RCPTS[0]]
         for each in boxes.values():
             make(each)
@@ -163,7 +146,7 @@ async def serving(parts: Parts, where: Path | None = None) -> AsyncIterator[Give
                 mailboxes=boxes,
                 lists=dict.fromkeys(("staff", "postmaster"), RCPTS),
                 late=parts.late,
-                later=partial(_later, nursery),
+                later=partial(_later, nursery, parts.witness),
             )
             server = Server(parts=parts, house=house, context=context_of(parts))
             doors = [SMTP, SUBMISSION, LMTP, *([TLS] if server.context else [])]
@@ -178,10 +161,13 @@ async def serving(parts: Parts, where: Path | None = None) -> AsyncIterator[Give
             nursery.cancel_scope.cancel()
 
 
-def _later(nursery: trio.Nursery, seconds: float, then: Callable[[], None]) -> None:
+def _later(
+    nursery: trio.Nursery, witness: Witness, seconds: float, then: Callable[[], None]
+) -> None:
     async def wait() -> None:
         await trio.sleep(seconds)
-        then()
+        with suppress(BrokenDown), witness.watching():
+            then()
 
     nursery.start_soon(wait)
 

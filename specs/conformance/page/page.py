@@ -12,22 +12,28 @@ import json
 from collections.abc import Sequence
 from importlib import resources
 from string import Template
-from typing import Any
+from typing import Any, Final
 
-from specs.conformance.page.document import document
+from specs.conformance.page.document import document, said
 from specs.conformance.records import Record
+
+#: The program's parts, in this order: each knows those before it.
+PROGRAM: Final = (
+    "elements.js", "link.js", "choice.js", "said.js", "matrix.js", "opened.js", "start.js",
+)  # fmt: skip
 
 
 def page(found: Sequence[Record]) -> str:
     """The whole file."""
     shown = document(found)
-    style, program = _part("page.css"), _part("page.js")
+    style, program = _part("page.css"), "".join(_part(each) for each in PROGRAM)
     return Template(_part("page.html")).substitute(
         title=markup.escape(shown["title"]),
         policy=f"default-src 'none'; script-src {_digest(program)}; style-src {_digest(style)};"
         " img-src data:; base-uri 'none'; form-action 'none'",
         style=style,
         data=packed(shown),
+        said="\n".join(packed(each) for each in said(found)),
         program=program,
     )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from specs.conformance.fates import ARRIVES, Seen
-from specs.conformance.model import INFO, NON_STRICT, PASS
+from specs.conformance.fates import ARRIVES
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import Session
-from specs.conformance.testbed import bring
+from specs.conformance.way import way_for
 
 here = Section("1870", role="client")
 
@@ -19,8 +19,8 @@ FEATURES = ("PIPELINING", "8BITMIME")
     sent="a message for a next hop that offers SIZE",
     allowed={"about right": PASS, "not declared": INFO, "far off": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(features=("SIZE 50000000",))
         await way.send(way.message("0123456789\r\n" * 1000))
         mail = await way.one(hop)
@@ -38,8 +38,8 @@ async def _(talk: Session) -> Seen:
     sent="a message of 12 000 octets for a next hop that offers SIZE 1000",
     allowed={"held back": PASS, "only declared": PASS, "sent": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(
             features=("SIZE 1000",),
             mail=lambda _, line: "552 too large" if "SIZE=" in line.upper() else "250 ok",
@@ -61,11 +61,11 @@ for slug, feature in (("zero", "SIZE 0"), ("none", "SIZE"), ("huge", "SIZE 99999
         requirement="SIZE 0, or without a number, is no limit",
         sent=f"a message of 12 000 octets for a next hop that offers {feature}", allowed=ARRIVES,
     )  # fmt: skip
-    async def _(talk: Session, feature: str = feature) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, feature: str = feature) -> Observed:
+        async with way_for(talk) as way:
             hop = await way.mx(features=(feature,))
             await way.send(way.message("0123456789\r\n" * 1000))
-            return await way.fate(hop)
+            return await way.arrives(hop)
 
 
 @here.case(
@@ -74,8 +74,8 @@ for slug, feature in (("zero", "SIZE 0"), ("none", "SIZE"), ("huge", "SIZE 99999
     sent="a message for a next hop that answers MAIL 452, the first time",
     allowed={"delivered": PASS, "put off": INFO, "kept waiting": INFO, "returned": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(mail=("452 no room now", "250 ok"))
         await way.send()
-        return await way.fate(hop, settle_s=10.0)
+        return await way.fate(hop, settle=0.5)

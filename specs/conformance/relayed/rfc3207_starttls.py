@@ -6,12 +6,13 @@ it, or goes on without TLS.  One that never begins TLS is not judged.
 
 from __future__ import annotations
 
-from specs.conformance.fates import Seen
-from specs.conformance.hop import FEATURES, Hop, Visit, say
-from specs.conformance.model import INFO, NON_STRICT, PASS
+from specs.conformance.hop import Hop
+from specs.conformance.hop_records import Visit
+from specs.conformance.hop_script import FEATURES, say
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Session
-from specs.conformance.testbed import Way, bring
+from specs.conformance.way import SOON, Way, way_for
 
 here = Section("3207", role="client")
 
@@ -21,7 +22,7 @@ OFFERED = (*FEATURES, "STARTTLS")
 async def _inside(way: Way, hop: Hop) -> Visit:
     """The first visit in which the client has begun TLS.  Raises NotApplicable if it never does."""
     await way.visited(hop)
-    await way.until(lambda: any(each.tls for each in hop.visits) or bool(hop.taken), 10.0)
+    await way.until(lambda: any(each.tls for each in hop.visits) or bool(hop.taken), 0.5)
     for each in hop.visits:
         if each.tls:
             return each
@@ -36,8 +37,8 @@ async def _inside(way: Way, hop: Hop) -> Visit:
     sent="a message for a next hop that offers STARTTLS",
     allowed={"TLS": PASS, "plain": INFO, "not delivered": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(features=OFFERED)
         await way.send()
         if await way.fate(hop) != "delivered":
@@ -51,11 +52,11 @@ async def _(talk: Session) -> Seen:
     sent="a message for a next hop that answers STARTTLS after a second", allowed={"waits": PASS},
     security="what is sent in between is not protected",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(features=OFFERED, starttls=say("220 go on", after_s=1.0))
         await way.send()
-        await way.fate(hop)
+        await way.fate(hop, settle=SOON)
         for each in hop.visits:
             if each.early_octets:
                 return "sends", repr(each.early_octets[:50])
@@ -69,12 +70,12 @@ async def _(talk: Session) -> Seen:
     sent="a message for a next hop that offers STARTTLS",
     allowed={"EHLO": PASS, "HELO": NON_STRICT, "another": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(features=OFFERED)
         await way.send()
         visit = await _inside(way, hop)
-        await way.until(lambda: any(each.tls for each in visit.commands), 5.0)
+        await way.until(lambda: any(each.tls for each in visit.commands), 0.25)
         verbs = [each.verb for each in visit.commands if each.tls]
         first = verbs[0] if verbs else "nothing"
         return (first if first in ("EHLO", "HELO") else "another"), first
@@ -87,8 +88,8 @@ async def _(talk: Session) -> Seen:
     " nothing in it",
     allowed={"forgotten": PASS}, security="who is in between can make up what is offered",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(
             features=(*OFFERED, "DSN", "CHUNKING"), tls_features=(),
             mail=say("250 ok", after_s=0.3), rcpt=say("250 ok", after_s=0.3),
@@ -109,12 +110,12 @@ async def _(talk: Session) -> Seen:
     sent="a message for a next hop that offers only STARTTLS before TLS, and more in it",
     allowed={"delivered": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(features=("STARTTLS",), tls_features=FEATURES)
         await way.send()
         await _inside(way, hop)
-        return await way.fate(hop)
+        return await way.arrives(hop)
 
 
 @here.case(
@@ -123,12 +124,12 @@ async def _(talk: Session) -> Seen:
     sent="a message for a next hop that offers STARTTLS inside TLS, too",
     allowed={"once": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(features=OFFERED, tls_features=OFFERED)
         await way.send()
         visit = await _inside(way, hop)
-        await way.fate(hop)
+        await way.fate(hop, settle=SOON)
         return "again" if any(e.tls and e.verb == "STARTTLS" for e in visit.commands) else "once"
 
 
@@ -140,8 +141,8 @@ async def _(talk: Session) -> Seen:
     allowed={"not believed": PASS, "gives up": PASS},
     security="who is in between can put words into the mouth of the next hop",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         injected = b"220 go on\r\n250-mx.injected\r\n250 XINJECTED\r\n"
         ehlo_in_tls = f"250-mx1.{way.domain}\r\n250 8BITMIME"
         before = "\r\n".join(f"250-{each}" for each in (f"mx1.{way.domain}", *OFFERED[:-1]))
@@ -153,7 +154,7 @@ async def _(talk: Session) -> Seen:
         )  # fmt: skip
         await way.send()
         await way.visited(hop)
-        await way.fate(hop)
+        await way.fate(hop, settle=SOON)
         begun = [each for each in hop.visits if each.handshake]
         if not begun:
             if any("STARTTLS" in each.verbs for each in hop.visits):
@@ -171,11 +172,11 @@ async def _(talk: Session) -> Seen:
     sent="a message for a next hop that answers STARTTLS 454",
     allowed={"delivered": PASS, "put off": INFO, "kept waiting": INFO, "returned": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(features=OFFERED, starttls="454 not now")
         await way.send()
-        label = await way.fate(hop, settle_s=8.0)
+        label = await way.fate(hop, settle=0.4)
         if not any("STARTTLS" in each.verbs for each in hop.visits):
             raise NotApplicable("a client that begins TLS")
         return label
@@ -188,13 +189,13 @@ async def _(talk: Session) -> Seen:
     sent="a message for a next hop that says 220 to STARTTLS, and then garbage",
     allowed={"delivered": PASS, "put off": INFO, "kept waiting": INFO, "returned": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         garbage = say(b"220 go on\r\n\x00\x01\x02garbage, no TLS\r\n" * 2, then="close",
                       counts="421")  # fmt: skip
         hop = await way.mx(features=OFFERED, starttls=garbage)
         await way.send()
-        label = await way.fate(hop, settle_s=8.0)
+        label = await way.fate(hop, settle=0.4)
         if not any("STARTTLS" in each.verbs for each in hop.visits):
             raise NotApplicable("a client that begins TLS")
         return label

@@ -6,11 +6,10 @@ Tricky
 
 from __future__ import annotations
 
-from specs.conformance.fates import Seen
-from specs.conformance.model import INFO, PASS
+from specs.conformance.model import INFO, PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import Session
-from specs.conformance.testbed import bring
+from specs.conformance.way import way_for
 
 here = Section("5321", role="relay")
 
@@ -21,8 +20,8 @@ here = Section("5321", role="relay")
     sent="a message for <@first,@second,@third:rcpt@last>, each with a next hop of its own",
     allowed={"ignored": PASS, "first": PASS, "refused": PASS, "returned": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hops = {"ignored": await way.mx()}
         for name in ("first", "second", "third"):
             hops[name] = await way.mx(domain=f"{name}.{way.domain}")

@@ -10,12 +10,14 @@ import ipaddress
 import re
 from typing import Final
 
-from specs.conformance.fates import BASIC, SHOULD_ARRIVE, Seen, all_without_reply
-from specs.conformance.hop import CLOSE, Hop, Mail, Say, Visit, say
+from specs.conformance.fates import BASIC, SHOULD_ARRIVE, all_without_reply
+from specs.conformance.hop import Hop
+from specs.conformance.hop_records import Mail, Visit
+from specs.conformance.hop_script import CLOSE, Say, say
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import Session
-from specs.conformance.testbed import Way, bring, said_by
+from specs.conformance.way import RETRY, SOON, Way, way_for
 
 here = Section("5321", role="client")
 
@@ -47,13 +49,13 @@ for slug, offered in (
         sent=f"a message for a next hop that offers {', '.join(offered) or 'nothing'}",
         allowed={"none": PASS},
     )  # fmt: skip
-    async def _(talk: Session, offered: tuple[str, ...] = offered) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, offered: tuple[str, ...] = offered) -> Observed:
+        async with way_for(talk) as way:
             hop = await way.mx(features=offered)
             mail = await _relayed(way, hop)
             keywords = {each.split()[0] for each in offered}
             known = {word for each in keywords for word in PARAMETERS.get(each, ())}
-            used = [each for each in said_by(mail) if each not in known]
+            used = [each for each in mail.parameters if each not in known]
             verbs = BASIC | {EXTENDED[each] for each in keywords if each in EXTENDED}
             used += [each for each in hop.visits[0].verbs if each not in verbs]
             return ("used", ", ".join(used)) if used else "none"
@@ -64,12 +66,12 @@ for slug, offered in (
     requirement="After HELO a client uses no extension",
     sent="a message for a next hop that knows only HELO", allowed={"none": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(ehlo="502 not here", rcpt=say("250 ok", after_s=0.3),
             mail=say("250 ok", after_s=0.3))  # fmt: skip
         mail = await _relayed(way, hop)
-        used = [*said_by(mail)]
+        used = mail.parameters
         if early := all_without_reply(hop):
             used.append(f"sent without waiting: {early}")
         return ("used", ", ".join(used)) if used else "none"
@@ -83,8 +85,8 @@ async def _(talk: Session) -> Seen:
     requirement="Domains in EHLO, MAIL and RCPT are fully qualified, or address literals",
     sent="a message; EHLO, MAIL and RCPT are looked at", allowed={"qualified": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         mail = await _relayed(way, hop)
         domains = [_argument(hop.visits[0])]
@@ -99,8 +101,8 @@ async def _(talk: Session) -> Seen:
     sent="a message; EHLO is looked at",
     allowed={"name": PASS, "literal": PASS, "neither": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         await _relayed(way, hop)
         return _kind_of(_argument(hop.visits[0]))
@@ -129,8 +131,8 @@ def _kind_of(argument: str) -> tuple[str, str]:
     requirement="A client's first command is EHLO or HELO",
     sent="a message; the first command is looked at", allowed={"EHLO": PASS, "HELO": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         await _relayed(way, hop)
         return hop.visits[0].verbs[0], hop.visits[0].commands[0].line
@@ -142,8 +144,8 @@ async def _(talk: Session) -> Seen:
     sent="a message; the first command is looked at",
     allowed={"EHLO": PASS, "HELO": NON_STRICT, "neither": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         await _relayed(way, hop)
         verb = hop.visits[0].verbs[0]
@@ -160,7 +162,7 @@ for code in ("500", "502", "501", "504", "550", "554"):
         else {"delivered": PASS, "put off": INFO, "kept waiting": INFO, "returned": INFO},
     )  # fmt: skip
     async def _(talk: Session, code: str = code) -> Observed:
-        async with bring(talk) as way:
+        async with way_for(talk) as way:
             hop = await way.mx(ehlo=f"{code} what is that?")
             await way.send()
             return await way.fate(hop)
@@ -170,11 +172,11 @@ for code in ("500", "502", "501", "504", "550", "554"):
         requirement="After a refused EHLO a client says HELO or leaves, and begins no mail",
         sent=f"a message for a next hop that answers EHLO {code}", allowed={"HELO or QUIT": PASS},
     )  # fmt: skip
-    async def _(talk: Session, code: str = code) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, code: str = code) -> Observed:
+        async with way_for(talk) as way:
             hop = await way.mx(ehlo=f"{code} what is that?")
             await way.send()
-            await way.fate(hop)
+            await way.fate(hop, settle=SOON)
             for visit in hop.visits:
                 verbs = visit.verbs
                 if "MAIL" in verbs and "HELO" not in verbs[: verbs.index("MAIL")]:
@@ -189,10 +191,10 @@ for code in ("500", "502", "501", "504", "550", "554"):
     allowed={"delivered": PASS, "put off": INFO, "kept waiting": INFO},
 )  # fmt: skip
 async def _(talk: Session) -> Observed:
-    async with bring(talk) as way:
+    async with way_for(talk) as way:
         hop = await way.mx(ehlo=("421 not now", f"250 mx1.{way.domain}"), helo="421 not now")
         await way.send()
-        return await way.fate(hop, settle_s=8.0)
+        return await way.fate(hop, settle=0.4)
 
 
 # -- 3.3, 4.1.1: the form of commands --------------------------------------------------------------
@@ -203,8 +205,8 @@ async def _(talk: Session) -> Observed:
     requirement="There is no blank between the colon of MAIL FROM or RCPT TO and the bracket",
     sent="a message; MAIL and RCPT are looked at", allowed={"none": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         await _relayed(way, hop)
         begins = ("MAIL FROM:<", "RCPT TO:<")
@@ -220,8 +222,8 @@ async def _(talk: Session) -> Seen:
     requirement="No command ends in a blank",
     sent="a message; all commands are looked at", allowed={"none": PASS, "blank": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         await _relayed(way, hop)
         await way.farewell(hop)
@@ -234,8 +236,8 @@ async def _(talk: Session) -> Seen:
     requirement="Every command ends in CRLF",
     sent="a message; all commands are looked at", allowed={"CRLF": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         await _relayed(way, hop)
         await way.farewell(hop)
@@ -252,11 +254,11 @@ for code in ("250", "503", "554", "451", "550", "220"):
         sent=f"a message for a next hop that answers DATA {code}", allowed={"held back": PASS},
         security="content is read as commands",
     )  # fmt: skip
-    async def _(talk: Session, code: str = code) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, code: str = code) -> Observed:
+        async with way_for(talk) as way:
             hop = await way.mx(data=f"{code} no content yet", features=("SIZE 1000000",))
             await way.send(way.message("XCONTENT of a message\r\n"))
-            await way.fate(hop)
+            await way.fate(hop, settle=SOON)
             # A dot alone ends what was not begun (RFC 2920 3.1 has clients do so): no content.
             odd = [e.line for e in hop.commands if e.verb not in BASIC and e.line not in (".", "")]
             return ("sent", odd[0][:80]) if odd else "held back"
@@ -283,12 +285,12 @@ for slug, table, judged in FAREWELLS:
         allowed={"QUIT": PASS, "did not wait for 221": NON_STRICT, "kept open": INFO,
                  **({} if judged else {"closed": NON_STRICT})},
     )  # fmt: skip
-    async def _(talk: Session, table: dict[str, Say] = table) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, table: dict[str, Say] = table) -> Observed:
+        async with way_for(talk) as way:
             hop = await way.mx(table, quit=say("221 bye", after_s=1.0))
             await way.send()
             visit = await way.visited(hop)
-            if not await way.farewell(hop, 12.0):
+            if not await way.farewell(hop, RETRY):
                 return "kept open"
             if visit.ended == "quit":
                 return "did not wait for 221" if visit.hasty else "QUIT"
@@ -304,8 +306,8 @@ for slug, table, judged in FAREWELLS:
     sent="a message for a next hop that takes its time, and does not offer PIPELINING",
     allowed={"waited": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         slow: dict[str, Say] = {
             key: say(text, after_s=0.4)
             for key, text in (("mail", "250 ok"), ("rcpt", "250 ok"), ("data", "354 go on"),
@@ -326,8 +328,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for a next hop that answers its end late, and does not offer PIPELINING",
     allowed={"waited": PASS, "did not wait": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(features=("SIZE 1000000",), end=say("250 ok", after_s=1.0))
         await _relayed(way, hop)
         await way.farewell(hop)
@@ -341,8 +343,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for a next hop that greets after 2 seconds",
     allowed={"waited": PASS, "did not wait": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(greeting=say("220 at last", after_s=2.0))
         await _relayed(way, hop)
         too_early = hop.visits[0].commands[0]
@@ -355,8 +357,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for a next hop that answers EHLO after a second",
     allowed={"waited": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(
             ehlo=say(f"250-mx1.{way.domain}\r\n250 PIPELINING", after_s=1.0)
         )  # fmt: skip
@@ -382,7 +384,7 @@ for slug, table in LOSSES:
         security="mail is lost or refused when a connection breaks",
     )  # fmt: skip
     async def _(talk: Session, table: dict[str, Say] = table) -> Observed:
-        async with bring(talk) as way:
+        async with way_for(talk) as way:
             hop = await way.mx({"helo": CLOSE, **table} if "ehlo" in table else table)
             await way.send()
-            return await way.fate(hop, settle_s=8.0)
+            return await way.fate(hop, settle=0.4)

@@ -11,15 +11,22 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from specs.conformance.fates import Seen
-from specs.conformance.hop import FEATURES, Mail
-from specs.conformance.model import INFO, NON_STRICT, PASS
+from specs.conformance.headers import above, fields
+from specs.conformance.hop_records import Mail
+from specs.conformance.hop_script import FEATURES
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import Session
-from specs.conformance.testbed import TRACE, Way, bring, fields_of, name_of, on_top
+from specs.conformance.way import Way, way_for
 
 here = Section("5321", role="relay")
 
+#: Fields that a relay may put on top: of its own trace (RFC 5321 4.4), and of what others say of
+#: the message on its way (RFC 6376, 7208, 8601, 8617).
+TRACE: Final = frozenset({
+    "received", "return-path", "dkim-signature", "authentication-results", "received-spf",
+    "arc-seal", "arc-message-signature", "arc-authentication-results", "x-received",
+})  # fmt: skip
 #: A server may refuse what it does not like, at once or later; it may not change it.
 KEPT: Final = {"kept": PASS, "more on top": NON_STRICT, "refused": INFO, "returned": INFO}
 
@@ -41,12 +48,12 @@ async def _plainly(way: Way, octets: bytes) -> Mail:
     return await way.one(hop)
 
 
-def compared(sent: bytes, came: bytes) -> Seen:
+def compared(sent: bytes, came: bytes) -> Observed:
     """ "kept", "more on top" (than trace), or "changed", with the first difference."""
-    added = on_top(sent, came)
+    added = above(came, sent)
     if added is None:
         return "changed", _difference(sent, came)
-    odd = [name_of(each) for each in added if name_of(each) not in TRACE]
+    odd = [each.name for each in added if each.name not in TRACE]
     return ("more on top", ", ".join(odd)) if odd else "kept"
 
 
@@ -98,8 +105,8 @@ for slug, clauses, what, body in BODIES:
         allowed=KEPT,
         security="content ends where its sender did not end it" if slug.startswith("dot") else "",
     )  # fmt: skip
-    async def _(talk: Session, body: bytes = body) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, body: bytes = body) -> Observed:
+        async with way_for(talk) as way:
             sent = way.message(body)
             mail = await _through(way, sent)
             return mail if isinstance(mail, str) else compared(sent, mail.content)
@@ -111,8 +118,8 @@ for slug, clauses, what, body in BODIES:
     sent="a message in UTF-8 with BODY=8BITMIME; the next hop offers 8BITMIME",
     allowed={**KEPT, "changed": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         headers = (
             "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
             "Content-Transfer-Encoding: 8bit\r\n"
@@ -128,8 +135,8 @@ async def _(talk: Session) -> Seen:
     sent="a message with dots; the octets on the wire are looked at",
     allowed={"doubled": PASS, "by BDAT": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         await way.send(way.message(b".x\r\na.b\r\n..y\r\nend\r\n"))
         mail = await way.one(hop)
@@ -164,8 +171,8 @@ for slug, what, headers in HEADERS:
         requirement=f"Header fields are relayed as they are, and in their order: {what}",
         sent=f"a message with {what}", allowed=KEPT,
     )  # fmt: skip
-    async def _(talk: Session, headers: str = headers) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, headers: str = headers) -> Observed:
+        async with way_for(talk) as way:
             sent = way.message(headers=headers)
             mail = await _through(way, sent)
             return mail if isinstance(mail, str) else compared(sent, mail.content)
@@ -178,8 +185,8 @@ for slug, what, headers in HEADERS:
     allowed={"kept": PASS, "more on top": PASS, "refused": INFO, "changed": INFO,
              "returned": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         sent = way.message("z" * 1500 + "\r\n")
         mail = await _through(way, sent)
         return mail if isinstance(mail, str) else compared(sent, mail.content)
@@ -200,15 +207,15 @@ for missing in ("Date", "Message-ID", "From", "To"):
         # Whoever may relay may be taken for a user who submits: then it may be mended (RFC 6409).
         allowed={"stays missing": PASS, "added": INFO, "refused": INFO, "returned": INFO},
     )  # fmt: skip
-    async def _(talk: Session, missing: str = missing) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, missing: str = missing) -> Observed:
+        async with way_for(talk) as way:
             whole = PASSED_ON.encode() + way.message()
             sent = re.sub(rb"(?m)^%s: .*\r\n" % missing.encode(), b"", whole)
             mail = await _through(way, sent)
             if isinstance(mail, str):
                 return mail
             head = mail.content.partition(b"\r\n\r\n")[0] + b"\r\n"
-            names = [name_of(each) for each in fields_of(head)]
+            names = [each.name for each in fields(head)]
             return "added" if missing.lower() in names else "stays missing"
 
 
@@ -229,15 +236,15 @@ OLD_TRACE: Final = (
     " stands on top",
     sent="a message with three Received fields in odd forms", allowed={"kept": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         sent = OLD_TRACE.encode() + way.message()
         mail = await _plainly(way, sent)
         head = mail.content.partition(b"\r\n\r\n")[0] + b"\r\n"
-        trace = [each for each in fields_of(head) if name_of(each) == "received"]
-        old = fields_of(OLD_TRACE.encode())
+        trace = [each for each in fields(head) if each.name == "received"]
+        old = fields(OLD_TRACE.encode())
         if trace[-3:] != old:
-            return "changed", repr(b"".join(trace[-3:])[:200])
+            return "changed", repr(b"".join(each.raw for each in trace[-3:])[:200])
         return "kept" if len(trace) > 3 else ("none added", "")
 
 
@@ -246,10 +253,10 @@ async def _(talk: Session) -> Seen:
     requirement="The new Received field stands above all fields that were there",
     sent="a message without trace", allowed={"on top": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         mail = await _plainly(way, way.message())
-        names = [name_of(each) for each in fields_of(mail.content)]
+        names = [each.name for each in fields(mail.content)]
         if "received" not in names:
             return "missing", ", ".join(names)
         above = names[: names.index("received")]
@@ -262,12 +269,12 @@ async def _(talk: Session) -> Seen:
     requirement="A relay puts no Return-Path on a message: only the last host does",
     sent="a message", allowed={"none": PASS, "added": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         mail = await _plainly(way, way.message())
         head = mail.content.partition(b"\r\n\r\n")[0] + b"\r\n"
-        found = [each for each in fields_of(head) if name_of(each) == "return-path"]
-        return ("added", repr(found[0])) if found else "none"
+        found = [each for each in fields(head) if each.name == "return-path"]
+        return ("added", repr(found[0].raw)) if found else "none"
 
 
 # -- 2.3.8: line ends ------------------------------------------------------------------------------
@@ -288,8 +295,8 @@ for slug, body in ENDS:
         allowed={"none": PASS, "refused": PASS, "not relayed": INFO},
         security="a next hop that takes it for a line's end sees other messages (SMTP smuggling)",
     )  # fmt: skip
-    async def _(talk: Session, body: bytes = body) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, body: bytes = body) -> Observed:
+        async with way_for(talk) as way:
             hop = await way.mx()
             await talk.upto("ehlo")
             for line in (f"MAIL FROM:<{way.sender}>", f"RCPT TO:<{way.rcpt}>", "DATA"):
@@ -339,8 +346,8 @@ for slug, local, clauses in LOCALS:
         sent=f"a message for <{local}@...>",
         allowed={"kept": PASS, "refused": INFO, "returned": INFO},
     )  # fmt: skip
-    async def _(talk: Session, local: str = local) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, local: str = local) -> Observed:
+        async with way_for(talk) as way:
             hop = await way.mx()
             reply = await way.offer(rcpts=[f"{local}@{way.domain}"])
             if reply.code[:1] != "2":
@@ -359,8 +366,8 @@ for slug, local, clauses in LOCALS:
             sent=f"a message from <{local}@...>",
             allowed={"kept": PASS, "refused": INFO, "returned": INFO},
         )  # fmt: skip
-        async def _(talk: Session, local: str = local) -> Seen:
-            async with bring(talk) as way:
+        async def _(talk: Session, local: str = local) -> Observed:
+            async with way_for(talk) as way:
                 hop = await way.mx()
                 reply = await way.offer(sender=f"{local}@back.{way.domain}")
                 if reply.code[:1] != "2":
@@ -378,8 +385,8 @@ for slug, local, clauses in LOCALS:
     sent='a message for <"user"@...>',
     allowed={"user": PASS, '"user"': NON_STRICT, "refused": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         reply = await way.offer(rcpts=[f'"user"@{way.domain}'])
         if reply.code[:1] != "2":
@@ -400,15 +407,15 @@ for slug, form in (
         allowed={"its domain": PASS, "refused": PASS, "returned": PASS},
         security="mail can be led around what may be relayed",
     )  # fmt: skip
-    async def _(talk: Session, form: str = form) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, form: str = form) -> Observed:
+        async with way_for(talk) as way:
             right = await way.mx()
             wrong = await way.mx(domain=f"other.{way.domain}")
             address = form.format(other=f"other.{way.domain}", domain=way.domain)
             reply = await way.offer(rcpts=[address])
             if reply.code[:1] != "2":
                 return "refused", str(reply)
-            label = await way.fate(right, wrong)
+            label = await way.arrives(right, wrong)
             if wrong.visits:
                 return "rerouted", wrong.commands[-1].line
             if label != "delivered":
@@ -426,8 +433,8 @@ for slug, form in (
     role="client", requirement="A client makes no source routes",
     sent="a message; RCPT is looked at", allowed={"none": PASS, "route": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         await way.send()
         mail = await way.one(hop)
@@ -440,8 +447,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for <@first,@second:rcpt@last>, each with a next hop of its own",
     allowed={"taken off": PASS, "refused": INFO, "route kept": NON_STRICT, "followed": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         last = await way.mx()
         first = await way.mx(domain=f"first.{way.domain}")
         second = await way.mx(domain=f"second.{way.domain}")
@@ -461,8 +468,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for <@first:rcpt@last>; MAIL is looked at",
     allowed={"as it was": PASS, "refused": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         await way.mx()
         await way.mx(domain=f"first.{way.domain}")
         reply = await way.offer(rcpts=[f"@first.{way.domain}:{way.rcpt}"])
@@ -481,16 +488,16 @@ async def _(talk: Session) -> Seen:
     sent="a message for two, of whom one is in To; the header is looked at",
     allowed={"hidden": PASS, "shown": NON_STRICT}, security="tells who got blind copies",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         await way.send(rcpts=[way.rcpt, f"hidden@{way.domain}"])
         await way.fate(hop)
-        await way.until(lambda: sum(len(each.paths) for each in way.taken(hop)) >= 2, 5.0)
+        await way.until(lambda: sum(len(each.paths) for each in way.taken(hop)) >= 2, 0.25)
         for mail in way.taken(hop):
-            for each in fields_of(mail.content):
-                if b"hidden@" in each:
-                    return "shown", repr(each[:200])
+            for each in fields(mail.content):
+                if b"hidden@" in each.raw:
+                    return "shown", repr(each.raw[:200])
         return "hidden"
 
 
@@ -500,12 +507,12 @@ async def _(talk: Session) -> Seen:
     sent="a message with a Bcc field",
     allowed={"kept": INFO, "removed": INFO, "refused": INFO, "returned": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         mail = await _through(way, way.message(headers=f"Bcc: <hidden@{way.domain}>\r\n"))
         if isinstance(mail, str):
             return mail
-        names = [name_of(each) for each in fields_of(mail.content)]
+        names = [each.name for each in fields(mail.content)]
         return "kept" if "bcc" in names else "removed"
 
 
@@ -514,8 +521,8 @@ async def _(talk: Session) -> Seen:
     requirement="A message is the same for a next hop that offers nothing",
     sent="a message in ASCII for a next hop without extensions", allowed=KEPT,
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         sent = way.message("One line.\r\n.Another\r\n")
         came: list[bytes] = []
         for number, features in enumerate((FEATURES, ())):

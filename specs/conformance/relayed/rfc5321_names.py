@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from specs.conformance.fates import Fates, Seen
-from specs.conformance.hop import CLOSE, Hop, Say
-from specs.conformance.model import INFO, NON_STRICT, PASS
+from specs.conformance.fates import Fates
+from specs.conformance.hop import Hop
+from specs.conformance.hop_script import CLOSE, Say
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import Refused, Session, Unavailable
-from specs.conformance.testbed import Way, bring
+from specs.conformance.way import RETRY, SOON, Way, way_for
 
 #: Of the block that is for nobody (RFC 6666): what is sent there is discarded.
 NOBODY: Final = "100::25"
@@ -29,13 +30,14 @@ UNDELIVERABLE: Final[Fates] = {
 LATER: Final[Fates] = {"refused for now": PASS, "waiting": PASS}
 #: A delivery that may come with the next attempt only.
 NEXT: Final[Fates] = {"the other": PASS, "waiting": INFO}
-#: How long a server is watched that should do nothing.
-WATCHED_S: Final = 6.0
+#: How long a server is watched that should do nothing: a share of patience.
+WATCHED: Final = 0.3
 
 
-async def whither(way: Way, hops: dict[str, Hop], *, limit_s: float = 20.0) -> Seen:
+async def whither(way: Way, hops: dict[str, Hop], *, share: float = 1.0) -> Observed:
     """Send a message; the label of the hop that has taken it, or else "refused", "refused for now",
-    "returned", or "waiting" (after that time).
+    "returned", or "waiting" (after that share of patience; after all of it only if another message
+    has got through meanwhile).
     """
     reply = await way.offer()
     if reply.code[:1] == "4" or reply.kind != "reply":  # a look-up may take longer than we wait
@@ -46,7 +48,9 @@ async def whither(way: Way, hops: dict[str, Hop], *, limit_s: float = 20.0) -> S
     def taken() -> list[str]:
         return [label for label, hop in hops.items() if hop.taken]
 
-    await way.until(lambda: bool(taken()) or bool(way.reports), limit_s)
+    come = await way.until(lambda: bool(taken()) or bool(way.reports), share)
+    if not come and hops and share == 1.0:
+        await way.compare()
     if taken():
         return taken()[0]
     return "returned" if way.reports else "waiting"
@@ -61,8 +65,8 @@ async def whither(way: Way, hops: dict[str, Hop], *, limit_s: float = 20.0) -> S
     sent="a message for a domain with an MX record and an address", allowed={"mx": PASS},
     security="mail is sent to a host that is not meant to have it",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hops = {"mx": await way.mx(), "address": await way.hop(name=way.domain)}
         return await whither(way, hops)
 
@@ -72,8 +76,8 @@ async def _(talk: Session) -> Seen:
     requirement="A domain without MX records gets its mail at its own address",
     sent="a message for a domain with an address only", allowed={"address": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         return await whither(way, {"address": await way.hop(name=way.domain)})
 
 
@@ -83,8 +87,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for a domain whose MX host has only an AAAA record",
     allowed={"mx": PASS, "waiting": INFO, "returned": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         return await whither(way, {"mx": await way.mx(address=way.testbed.address6())})
 
 
@@ -94,8 +98,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for a domain whose MX host has a dead AAAA record, and an A record",
     allowed={"mx": PASS, "waiting": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         way.names.add(hop.name, "AAAA", NOBODY)
         return await whither(way, {"mx": hop})
@@ -114,8 +118,8 @@ for slug, preferences in (
         sent=f"a message for a domain with MX records of preference {preferences}",
         allowed={"lowest": PASS, "others looked at, too": NON_STRICT},
     )  # fmt: skip
-    async def _(talk: Session, preferences: tuple[int, ...] = preferences) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, preferences: tuple[int, ...] = preferences) -> Observed:
+        async with way_for(talk) as way:
             hops = {
                 "lowest" if each == min(preferences) else str(each): await way.mx(preference=each)
                 for each in preferences
@@ -133,14 +137,18 @@ for slug, preferences in (
     sent="20 messages, each for another domain with the same two MX records of equal preference",
     allowed={"spread": PASS, "one connection": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hops = [await way.hop(), await way.hop()]
         for number in range(20):
             domain = f"d{number}.{way.domain}"
             way.names.add(domain, "MX", *(f"10 {each.name}." for each in hops))
             await way.send(rcpts=[f"rcpt@{domain}"])
-        if await way.fate(count=20) != "delivered":
+        await way.bell.until(
+            lambda: len(way.taken()) >= 20 or all(each.taken for each in hops),
+            talk.given.patience_s,
+        )
+        if not all(each.taken for each in hops) and await way.fate(count=20) != "delivered":
             raise Refused("a message was not delivered", await talk.say("NOOP"))
         seen = Counter(mail.hop for mail in way.taken())
         shown = ", ".join(str(seen[each.name]) for each in hops)
@@ -172,11 +180,11 @@ for slug, table, allowed in DEAD:
         sent=f"a message for a domain with two MX records; the first host fails ({slug})",
         allowed=allowed,
     )  # fmt: skip
-    async def _(talk: Session, table: dict[str, Say] = table) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, table: dict[str, Say] = table) -> Observed:
+        async with way_for(talk) as way:
             first = await way.mx(table, preference=10)
             hops = {"the other": await way.mx(preference=20)}
-            label = await whither(way, hops, limit_s=12.0)
+            label = await whither(way, hops, share=RETRY)
             if label == "the other" and not first.visits:
                 return "not in order", "the first host was not tried"
             return label
@@ -188,10 +196,10 @@ for slug, table, allowed in DEAD:
     sent="a message for a domain with two MX records; nobody listens at the first",
     allowed=NEXT,
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         way.names.add(way.domain, "MX", f"10 {way.nobody()}.")
-        return await whither(way, {"the other": await way.mx(preference=20)}, limit_s=12.0)
+        return await whither(way, {"the other": await way.mx(preference=20)}, share=RETRY)
 
 
 @here.case(
@@ -200,11 +208,11 @@ async def _(talk: Session) -> Seen:
     sent="a message for a domain whose MX host has two addresses; nobody listens at one",
     allowed=NEXT,
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         name = f"mx1.{way.domain}"
         way.nobody(name)
-        return await whither(way, {"the other": await way.mx(name=name)}, limit_s=12.0)
+        return await whither(way, {"the other": await way.mx(name=name)}, share=RETRY)
 
 
 @here.case(
@@ -213,10 +221,10 @@ async def _(talk: Session) -> Seen:
     sent="a message for a domain with two MX records; the first host's name does not exist",
     allowed=NEXT,
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         way.names.add(way.domain, "MX", f"10 missing.{way.domain}.")
-        return await whither(way, {"the other": await way.mx(preference=20)}, limit_s=12.0)
+        return await whither(way, {"the other": await way.mx(preference=20)}, share=RETRY)
 
 
 @here.case(
@@ -226,11 +234,11 @@ async def _(talk: Session) -> Seen:
     sent="a message for a domain with two MX records; SERVFAIL for the first host's address",
     allowed={"the other": PASS, "waiting": PASS, "refused for now": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         way.names.add(way.domain, "MX", f"10 broken.{way.domain}.")
         way.names.fail(f"broken.{way.domain}", "SERVFAIL")
-        return await whither(way, {"the other": await way.mx(preference=20)}, limit_s=12.0)
+        return await whither(way, {"the other": await way.mx(preference=20)}, share=RETRY)
 
 
 # -- CNAME -----------------------------------------------------------------------------------------
@@ -241,8 +249,8 @@ async def _(talk: Session) -> Seen:
     requirement="A domain that is a CNAME gets its mail at the MX hosts of its target",
     sent="a message for a domain that is a CNAME of one with an MX record", allowed={"mx": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         target = f"target.{way.domain}"
         way.names.add(way.domain, "CNAME", f"{target}.")
         return await whither(way, {"mx": await way.mx(domain=target)})
@@ -254,8 +262,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for a domain that is a CNAME of one with an address only",
     allowed={"address": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         target = f"target.{way.domain}"
         way.names.add(way.domain, "CNAME", f"{target}.")
         return await whither(way, {"address": await way.hop(name=target)})
@@ -267,12 +275,12 @@ async def _(talk: Session) -> Seen:
     sent="a message for a domain whose MX host is a CNAME",
     allowed={"mx": INFO, "waiting": INFO, "returned": INFO, "refused": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.hop(name=f"real.{way.domain}")
         way.names.add(f"alias.{way.domain}", "CNAME", f"{hop.name}.")
         way.names.add(way.domain, "MX", f"10 alias.{way.domain}.")
-        return await whither(way, {"mx": hop}, limit_s=WATCHED_S)
+        return await whither(way, {"mx": hop}, share=WATCHED)
 
 
 @here.case(
@@ -281,11 +289,11 @@ async def _(talk: Session) -> Seen:
     sent="a message for a domain with an MX record such as 10 192.0.2.1",
     allowed={"mx": INFO, "waiting": INFO, "returned": INFO, "refused": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.hop()
         way.names.add(way.domain, "MX", f"10 {hop.host}.")
-        return await whither(way, {"mx": hop}, limit_s=WATCHED_S)
+        return await whither(way, {"mx": hop}, share=WATCHED)
 
 
 # -- MX records that lead nowhere ------------------------------------------------------------------
@@ -300,8 +308,8 @@ for slug in ("no-such-host", "no-address", "refuses", "servfail"):
         allowed={"refused": PASS, "refused for now": PASS, "returned": PASS, "waiting": PASS},
         security="mail is sent to a host that is not meant to have it",
     )  # fmt: skip
-    async def _(talk: Session, slug: str = slug) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, slug: str = slug) -> Observed:
+        async with way_for(talk) as way:
             hops = {"address": await way.hop(name=way.domain)}
             host = f"lost.{way.domain}"
             way.names.add(way.domain, "MX", f"10 {host}.")
@@ -311,7 +319,7 @@ for slug in ("no-such-host", "no-address", "refuses", "servfail"):
                 way.names.add(host, "TXT", '"nothing"')
             elif slug == "servfail":
                 way.names.fail(host, "SERVFAIL")
-            return await whither(way, hops, limit_s=WATCHED_S)
+            return await whither(way, hops, share=WATCHED)
 
 
 @here.case(
@@ -321,11 +329,11 @@ for slug in ("no-such-host", "no-address", "refuses", "servfail"):
     sent="a message for a domain with an address; SERVFAIL for its MX records", allowed=LATER,
     security="mail is sent to a host that is not meant to have it",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         way.names.fail(way.domain, "SERVFAIL", ("MX",))
         hops = {"address": await way.hop(name=way.domain)}
-        return await whither(way, hops, limit_s=WATCHED_S)
+        return await whither(way, hops, share=WATCHED)
 
 
 @here.case(
@@ -333,10 +341,10 @@ async def _(talk: Session) -> Seen:
     requirement="A failure of the name server is temporary: the message is kept",
     sent="a message for a domain for which the name server fails", allowed=LATER,
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         way.names.fail(way.domain, "SERVFAIL")
-        return await whither(way, {}, limit_s=WATCHED_S)
+        return await whither(way, {}, share=WATCHED)
 
 
 @here.case(
@@ -345,10 +353,10 @@ async def _(talk: Session) -> Seen:
     sent="a message for a domain about which the name server says nothing",
     allowed=LATER,
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         way.names.fail(way.domain, "silence")
-        return await whither(way, {}, limit_s=12.0)
+        return await whither(way, {}, share=RETRY)
 
 
 @here.case(
@@ -357,8 +365,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for a domain for which the name server fails at first",
     allowed={"mx": PASS, "waiting": INFO, "refused for now": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         way.names.fail(way.domain, "SERVFAIL")
         reply = await way.offer()
@@ -366,10 +374,9 @@ async def _(talk: Session) -> Seen:
             return "refused for now", str(reply)
         if reply.code[:1] != "2":
             return "refused", str(reply)
-        await way.until(lambda: bool(way.reports), 1.5)
+        await way.until(lambda: bool(way.reports), SOON / 2)
         way.names.mend(way.domain)
-        label = await way.until(lambda: bool(hop.taken) or bool(way.reports), 10.0)
-        if not label:
+        if not await way.until(lambda: bool(hop.taken) or bool(way.reports), RETRY):
             return "waiting"
         return "mx" if hop.taken else "returned"
 
@@ -379,8 +386,8 @@ async def _(talk: Session) -> Seen:
     requirement="A domain that does not exist is a permanent failure, and reported",
     sent="a message for a domain that does not exist", allowed=UNDELIVERABLE,
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         way.names.fail(way.domain, "NXDOMAIN")
         return await whither(way, {})
 
@@ -390,8 +397,8 @@ async def _(talk: Session) -> Seen:
     requirement="A domain without MX records and addresses cannot get mail, and that is reported",
     sent="a message for a domain that has only a TXT record", allowed=UNDELIVERABLE,
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         way.names.add(way.domain, "TXT", '"nothing"')
         return await whither(way, {})
 
@@ -408,12 +415,10 @@ for slug, own, other in (("first", 10, 20), ("equal", 10, 10)):
         allowed={"refused": PASS, "refused for now": PASS, "returned": PASS, "waiting": PASS},
         security="mail goes round in circles",
     )  # fmt: skip
-    async def _(talk: Session, own: int = own, other: int = other) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, own: int = own, other: int = other) -> Observed:
+        async with way_for(talk) as way:
             await _list_oneself(talk, way, own)
-            return await whither(
-                way, {"another": await way.mx(preference=other)}, limit_s=WATCHED_S
-            )
+            return await whither(way, {"another": await way.mx(preference=other)}, share=WATCHED)
 
 
 @here.case(
@@ -422,8 +427,8 @@ for slug, own, other in (("first", 10, 20), ("equal", 10, 10)):
     sent="a message for a domain with MX records 10 (another) and 20 (the server)",
     allowed={"another": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         await _list_oneself(talk, way, 20)
         return await whither(way, {"another": await way.mx(preference=10)})
 

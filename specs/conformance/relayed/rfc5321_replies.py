@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from specs.conformance.fates import ARRIVES, COMES_BACK, IS_KEPT, OPEN, SHOULD_ARRIVE, Fates, Seen
-from specs.conformance.hop import Hop, Say, Table, Visit, say
-from specs.conformance.model import INFO, NON_STRICT, PASS
+from specs.conformance.fates import ARRIVES, COMES_BACK, IS_KEPT, OPEN, SHOULD_ARRIVE, Fates
+from specs.conformance.hop import Hop
+from specs.conformance.hop_records import Visit
+from specs.conformance.hop_script import Say, Table, say
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import Session
-from specs.conformance.testbed import RETRY_S, SETTLE_S, bring
+from specs.conformance.way import RETRY, SOON, way_for
 
 here = Section("5321", role="client")
 
@@ -31,15 +33,16 @@ def _plain(name: str, state: str, code: str, rest: str, **more: Any) -> None:
 
 
 def _table_case(
-    name: str, table: Table, allowed: Fates, *, settle_s: float = SETTLE_S, **more: Any
+    name: str, table: Table, allowed: Fates, *, settle: float = 1.0, **more: Any
 ) -> None:
     """A case of one message for a next hop with that table of answers."""
 
-    async def script(talk: Session) -> Seen:
-        async with bring(talk) as way:
+    async def script(talk: Session) -> Observed:
+        async with way_for(talk) as way:
             hop = await way.mx(table)
             await way.send()
-            label = await way.fate(hop, settle_s=settle_s)
+            fate = way.arrives(hop) if allowed is ARRIVES else way.fate(hop, settle=settle)
+            label = await fate
             # The hop has taken it; whether the reply to its end was understood shows later.
             return await way.believed(hop) if label == "delivered" and "end" in table else label
 
@@ -62,13 +65,13 @@ for state, code in (
 for state in STATES:
     _table_case(
         f"4.2-unknown-459-{state}", {state: ("459 not now", f"{GOOD[state]} go on")},
-        IS_KEPT, level="MUST", clauses="5321-4.2-d 5321bis-4.2-a", settle_s=RETRY_S,
+        IS_KEPT, level="MUST", clauses="5321-4.2-d 5321bis-4.2-a", settle=RETRY,
         requirement="A code 4yz that a client does not know is a temporary failure",
         sent=f"a message for a next hop that answers {state.upper()} 459, the first time",
     )  # fmt: skip
     _table_case(
         f"4.2-unknown-559-{state}", {state: "559 never"},
-        COMES_BACK, level="MUST", clauses="5321-4.2-d 5321bis-4.2-a", settle_s=20.0,
+        COMES_BACK, level="MUST", clauses="5321-4.2-d 5321bis-4.2-a", settle=1.0,
         requirement="A code 5yz that a client does not know is a permanent failure",
         sent=f"a message for a next hop that answers {state.upper()} 559",
     )  # fmt: skip
@@ -116,7 +119,7 @@ for state, code in GOOD.items():
 for state in ("rcpt", "end"):
     _table_case(
         f"4.2-misleading-550-{state}", {state: "550 250 ok accepted for delivery"},
-        COMES_BACK, level="MUST NOT", clauses="5321-4.2-f", settle_s=20.0,
+        COMES_BACK, level="MUST NOT", clauses="5321-4.2-f", settle=1.0,
         requirement="A client goes by the code, whatever the text says",
         sent=f"a message; the reply at {state.upper()} is 550 with the text of a success",
         security="mail that was refused counts as delivered",
@@ -124,7 +127,7 @@ for state in ("rcpt", "end"):
     _table_case(
         f"4.2-misleading-451-{state}",
         {state: ("451 550 5.1.1 permanent failure, no such user", "250 ok")},
-        IS_KEPT, level="MUST NOT", clauses="5321-4.2-f", settle_s=RETRY_S,
+        IS_KEPT, level="MUST NOT", clauses="5321-4.2-f", settle=RETRY,
         requirement="A client goes by the code, whatever the text says",
         sent=f"a message; the first reply at {state.upper()} is 451 with the text of a 550",
     )  # fmt: skip
@@ -137,12 +140,12 @@ for state in ("mail", "rcpt"):
         sent=f"a message for a next hop that answers {state.upper()} 150, and nothing more",
         allowed={"waits, or gives up": PASS, "goes on": NON_STRICT},
     )  # fmt: skip
-    async def _(talk: Session, state: str = state) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, state: str = state) -> Observed:
+        async with way_for(talk) as way:
             hop = await way.mx({state: "150 wait", "data": "354 go on"}, features=())
             await way.send()
             visit = await way.visited(hop)
-            await way.until(lambda: bool(visit.ended) or "DATA" in visit.verbs, 6.0)
+            await way.until(lambda: bool(visit.ended) or "DATA" in visit.verbs, 0.3)
             went_on = "DATA" in visit.verbs or (state == "mail" and "RCPT" in visit.verbs)
             return ("goes on" if went_on else "waits, or gives up"), ", ".join(visit.verbs)
 
@@ -157,7 +160,7 @@ for state, code in (
     clause = "5321-4.2.5-b" if state == "end" else "5321-4.5.4.1-a"
     _table_case(
         f"4.2.1-{code}-{state}", {state: (f"{code} not now", f"{GOOD[state]} go on")},
-        IS_KEPT, level="MUST", clauses=f"5321-4.2.1-b {clause}", settle_s=RETRY_S,
+        IS_KEPT, level="MUST", clauses=f"5321-4.2.1-b {clause}", settle=RETRY,
         requirement="After 4yz a message is kept, and tried again",
         sent=f"a message for a next hop that answers {state.upper()} {code}, the first time",
         security="mail is refused for good on a failure that passes",
@@ -171,7 +174,7 @@ for state, code in (
     _table_case(
         f"4.2.1-{code}-{state}", {state: f"{code} never"},
         COMES_BACK, level="SHOULD", clauses=f"{clause}5321-4.2.1-c 5321-3.6.3-b",
-        requirement="After 5yz a message is given up, and its sender told", settle_s=20.0,
+        requirement="After 5yz a message is given up, and its sender told", settle=1.0,
         sent=f"a message for a next hop that answers {state.upper()} {code}",
     )  # fmt: skip
 
@@ -181,14 +184,14 @@ for state, code in (
     requirement="What was refused with 5yz is not tried again unchanged",
     sent="a message whose recipient is answered 550", allowed={"once": PASS, "again": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(rcpt="550 no such user")
         await way.send()
-        await way.fate(hop, settle_s=20.0)
+        await way.fate(hop)
         tries = sum("RCPT" in each.verbs for each in hop.visits)
         again = tries > 1 or await way.until(
-            lambda: sum("RCPT" in each.verbs for each in hop.visits) > tries, 3.0
+            lambda: sum("RCPT" in each.verbs for each in hop.visits) > tries, SOON
         )
         return "again" if again else "once"
 
@@ -212,11 +215,12 @@ def _by_name(**codes: str) -> Say:
     sent="a message for two; the first RCPT is answered 550, the second 250",
     allowed={"one delivered, one returned": PASS, "one delivered": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(rcpt=_by_name(ann="550"))
         await way.send(rcpts=[f"ann@{way.domain}", f"bob@{way.domain}"])
-        await way.until(lambda: bool(way.taken(hop)) and bool(way.reports))
+        if not await way.until(lambda: bool(way.taken(hop)) and bool(way.reports)):
+            await way.compare()
         taken = [path for mail in way.taken(hop) for path in mail.paths]
         failed = {who for each in way.reports for who in each.failed()}
         if [each.partition("@")[0] for each in taken] != ["bob"]:
@@ -235,8 +239,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for two; the first RCPT is answered 451 once, the second 250",
     allowed={"both delivered": PASS, "one waits": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         answers = iter(("451 not now",))
 
         def rcpt(_: Visit, line: str) -> Say:
@@ -244,7 +248,9 @@ async def _(talk: Session) -> Seen:
 
         hop = await way.mx(rcpt=rcpt)
         await way.send(rcpts=[f"ann@{way.domain}", f"bob@{way.domain}"])
-        await way.until(lambda: len(_who(hop)) >= 2 or bool(way.reports), RETRY_S)
+        if not await way.until(lambda: bool(_who(hop)) or bool(way.reports)):
+            await way.compare()
+        await way.until(lambda: len(_who(hop)) >= 2 or bool(way.reports), RETRY)
         if way.reports:
             return "returned"
         who = sorted(_who(hop))
@@ -262,8 +268,8 @@ def _who(hop: Hop) -> list[str]:
     sent="a message for three; the third RCPT is answered 552, the first time",
     allowed={"delivered": PASS, "kept": INFO, "returned": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         seen: list[str] = []
 
         def rcpt(_: Visit, line: str) -> Say:
@@ -272,7 +278,7 @@ async def _(talk: Session) -> Seen:
 
         hop = await way.mx(rcpt=rcpt)
         await way.send(rcpts=[f"{each}@{way.domain}" for each in ("ann", "bob", "eve")])
-        await way.until(lambda: len(_who(hop)) >= 3 or bool(way.reports), RETRY_S)
+        await way.until(lambda: len(_who(hop)) >= 3 or bool(way.reports), RETRY)
         if way.reports:
             return "returned"
         return "delivered" if len(_who(hop)) >= 3 else "kept"
@@ -285,8 +291,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for three; the third RCPT is answered 452, the first time",
     allowed={"delivered": PASS, "two delivered": INFO, "kept": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         seen: list[str] = []
 
         def rcpt(_: Visit, line: str) -> Say:
@@ -295,7 +301,7 @@ async def _(talk: Session) -> Seen:
 
         hop = await way.mx(rcpt=rcpt)
         await way.send(rcpts=[f"{each}@{way.domain}" for each in ("ann", "bob", "eve")])
-        await way.until(lambda: len(_who(hop)) >= 3 or bool(way.reports), RETRY_S)
+        await way.until(lambda: len(_who(hop)) >= 3 or bool(way.reports), RETRY)
         if way.reports:
             return "returned"
         return {3: "delivered", 2: "two delivered"}.get(len(_who(hop)), "kept")
@@ -307,11 +313,12 @@ async def _(talk: Session) -> Seen:
     sent="a message for three at one domain",
     allowed={"one copy": PASS, "several copies": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         await way.send(rcpts=[f"{each}@{way.domain}" for each in ("ann", "bob", "eve")])
-        await way.until(lambda: len(_who(hop)) >= 3)
+        if not await way.until(lambda: len(_who(hop)) >= 3):
+            await way.compare()
         if sorted(_who(hop)) != ["ann", "bob", "eve"]:
             return "delivered to others", ", ".join(_who(hop))
         return ("one copy" if len(hop.taken) == 1 else "several copies"), str(len(hop.taken))
@@ -323,15 +330,17 @@ async def _(talk: Session) -> Seen:
     sent="two messages; the first MAIL is answered 550, the second 250",
     allowed={"second delivered": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(mail=("550 not this one", "250 ok"))
         await way.send()
-        first = await way.fate(hop, settle_s=20.0)
+        first = await way.fate(hop)
         if first != "returned":
             return "second delivered", f"the first was {first}: nothing is shown"
         await way.send()
         came = await way.until(lambda: bool(way.taken(hop)) or len(way.reports) > 1)
+        if not came:
+            await way.compare()
         if way.taken(hop):
             return "second delivered"
         return ("second returned" if came else "second not seen"), f"{len(hop.visits)} visits"
@@ -345,7 +354,7 @@ for slug, octets in (
 ):  # fmt: skip
     _table_case(
         f"4.2-no-reply-{slug}", {"rcpt": (say(octets), "250 ok")}, OPEN, level="MAY",
-        clauses="5321-4.2-d", settle_s=RETRY_S,
+        clauses="5321-4.2-d", settle=RETRY,
         requirement="What a client makes of a line that is no reply is recorded",
         sent=f"a message; RCPT is answered {octets!r}, the first time",
     )  # fmt: skip

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from specs.conformance.fates import Seen
 from specs.conformance.hop import Hop
-from specs.conformance.model import INFO, NON_STRICT, PASS, Reply
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply
+from specs.conformance.notifications import Notification
 from specs.conformance.section import Section
 from specs.conformance.session import Refused, Session
-from specs.conformance.testbed import Report, Way, bring
+from specs.conformance.way import Way, way_for
 
 here = Section("5321", role="relay")
 
 NO_USER: Final = "550 no such user"
 
 
-async def _reported(way: Way, sender: str | None = None) -> Report:
+async def _reported(way: Way, sender: str | None = None) -> Notification:
     """The report of a message that a hop has refused.  Raises Refused if none comes."""
     await way.mx(rcpt=NO_USER)
     await way.send(sender=sender)
@@ -29,28 +29,21 @@ async def _reported(way: Way, sender: str | None = None) -> Report:
     return way.reports[0]
 
 
-async def _settle(way: Way) -> None:
-    """Wait until another message has failed and was reported.  Raises Refused."""
-    before = len(way.reports)
-    other = f"later.{way.domain}"
-    await way.mx(domain=other, rcpt=NO_USER)
-    await way.send(rcpts=[f"later@{other}"])
-    if not await way.returned(before + 1):
-        raise Refused("no report of another failure came", Reply(kind="silent"))
-
-
 @here.case(
     "3.6.3-report", level="MUST", clauses="5321-3.6.3-b 5321-6.1-e", needs="hops",
     requirement="If mail that was accepted can't be delivered, its sender is told",
     sent="a message whose recipient is answered 550 by the next hop", allowed={"report": PASS},
     security="mail is lost without notice",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(rcpt=NO_USER)
         await way.send()
         await way.visited(hop)
-        return "report" if await way.returned() else "none"
+        if await way.returned():
+            return "report"
+        await way.compare()
+        return "report" if way.reports else ("none", f"in {talk.given.patience_s:.0f} s")
 
 
 @here.case(
@@ -59,8 +52,8 @@ async def _(talk: Session) -> Seen:
     sent="a message that fails; MAIL of the report is looked at", allowed={"<>": PASS},
     security="reports about reports go round for ever",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         report = await _reported(way)
         return f"<{report.mail.sender.path}>"
 
@@ -71,8 +64,8 @@ async def _(talk: Session) -> Seen:
     sent="a message that fails; the report is looked at",
     allowed={"standard": PASS, "another": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         report = await _reported(way)
         kind = report.message.get_content_type()
         if kind != "multipart/report" or not report.blocks:
@@ -90,8 +83,8 @@ async def _(talk: Session) -> Seen:
     sent="a message that fails; the report is looked at",
     allowed={"failed, 5": PASS, "not standard": INFO, "something else": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         report = await _reported(way)
         if not report.blocks:
             return "not standard"
@@ -106,8 +99,8 @@ async def _(talk: Session) -> Seen:
     sent="a message from <MiXeD+tag@...> that fails; RCPT of the report is looked at",
     allowed={"as it was": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         sender = f"MiXeD+tag@back.{way.domain}"
         report = await _reported(way, sender=sender)
         found = report.mail.paths
@@ -122,8 +115,8 @@ async def _(talk: Session) -> Seen:
     sent="a message that fails, with other addresses in its header",
     allowed={"reverse-path": PASS}, security="reports can be led to others",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(rcpt=NO_USER)
         lines = [f"{name}: <other@back.{way.domain}>\r\n"
                  for name in ("Sender", "Reply-To", "Errors-To", "Return-Path")]  # fmt: skip
@@ -142,13 +135,13 @@ async def _(talk: Session) -> Seen:
     sent="a message from <@first:sender@last> that fails; RCPT of the report is looked at",
     allowed={"without route": PASS, "refused": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         await way.mx(rcpt=NO_USER)
         reply = await way.offer(sender=f"@first.{way.domain}:{way.sender}")
         if reply.code[:1] != "2":
             return "refused", str(reply)
-        if not await way.returned():
+        if not await way.reported():
             return "no report"
         path = way.reports[0].mail.paths[0]
         return ("with route" if path.startswith("@") else "without route"), path
@@ -161,13 +154,13 @@ async def _(talk: Session) -> Seen:
     sent="a message from <> that fails, then one with a sender that fails, too",
     allowed={"none": PASS}, security="reports about reports go round for ever",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(rcpt=NO_USER)
         octets = way.message(headers=f"Return-Path: <{way.sender}>\r\nReply-To: <{way.sender}>\r\n")
         await way.send(octets, sender="")
         await way.visited(hop)
-        await _settle(way)
+        await way.settle()
         odd = [each for each in way.reports if b"later@" not in each.mail.content]
         return ("a report", ", ".join(odd[0].mail.paths)) if odd else "none"
 
@@ -178,8 +171,8 @@ async def _(talk: Session) -> Seen:
     sent="a message that fails, and whose report is refused 550, too", allowed={"none": PASS},
     security="reports about reports go round for ever",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(rcpt=NO_USER)
         refusing = await way.mx(domain=f"closed.{way.domain}", rcpt=NO_USER)
         await way.send(sender=f"nobody@closed.{way.domain}")
@@ -187,7 +180,7 @@ async def _(talk: Session) -> Seen:
         await way.until(lambda: any(each.lines("RCPT") for each in refusing.visits))
         if not refusing.visits:
             raise Refused("no report came", Reply(kind="silent"))
-        await _settle(way)
+        await way.settle()
         asked = [each.line for each in refusing.commands if each.verb == "MAIL"]
         odd = [each for each in asked if "<>" not in each]
         return ("another", odd[0]) if odd else "none"
@@ -199,8 +192,8 @@ async def _(talk: Session) -> Seen:
     sent="a message from <>; MAIL at the next hop is looked at",
     allowed={"<>": PASS, "another": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         await way.send(sender="")
         path = (await way.one(hop)).sender.path
@@ -214,12 +207,12 @@ async def _(talk: Session) -> Seen:
     sent="a message for three at one domain, of whom one is refused",
     allowed={"the one": PASS, "not standard": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop: Hop = await way.mx(rcpt=lambda _, line: NO_USER if "bob@" in line else "250 ok")
         await way.send(rcpts=[f"{each}@{way.domain}" for each in ("ann", "bob", "eve")])
         await way.visited(hop)
-        if not await way.returned():
+        if not await way.reported():
             return "no report"
         failed = {who for each in way.reports for who in each.failed()}
         if not failed:
@@ -233,9 +226,9 @@ async def _(talk: Session) -> Seen:
     sent="a message that fails, then another one that fails",
     allowed={"once": PASS, "several": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         await _reported(way)
-        await _settle(way)
+        await way.settle()
         first = [each for each in way.reports if b"later@" not in each.mail.content]
         return ("once" if len(first) == 1 else "several"), str(len(first))

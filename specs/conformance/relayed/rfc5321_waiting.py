@@ -10,12 +10,12 @@ from typing import Final
 
 import trio
 
-from specs.conformance.fates import SHOULD_ARRIVE, Seen
-from specs.conformance.hop import CLOSE, HANG, Say, say
-from specs.conformance.model import INFO, NON_STRICT, PASS
+from specs.conformance.fates import SHOULD_ARRIVE
+from specs.conformance.hop_script import CLOSE, HANG, Say, say
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import Session
-from specs.conformance.testbed import bring
+from specs.conformance.way import SOON, way_for
 
 here = Section("5321", role="client")
 
@@ -29,8 +29,8 @@ SPARE_S: Final = 5.0
     sent="a message for a next hop that takes 1.5 seconds for each reply",
     allowed={"delivered": PASS, "kept waiting": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         late: dict[str, Say] = {
             "greeting": say("220 hello", after_s=1.5),
             "mail": say("250 ok", after_s=1.5), "rcpt": say("250 ok", after_s=1.5),
@@ -38,7 +38,7 @@ async def _(talk: Session) -> Seen:
         }  # fmt: skip
         hop = await way.mx(late)
         await way.send()
-        label = await way.fate(hop, limit_s=25.0)
+        label = await way.fate(hop, limit_s=max(25.0, talk.given.patience_s))
         return "put off" if label == "kept waiting" and len(hop.visits) > 1 else label
 
 
@@ -58,8 +58,8 @@ for section, clause, state, text, minutes in (
     )  # fmt: skip
     async def _(
         talk: Session, state: str = state, text: str = text, minutes: int = minutes
-    ) -> Seen:
-        async with bring(talk) as way:
+    ) -> Observed:
+        async with way_for(talk) as way:
             late_s = 60.0 * minutes - SPARE_S
             hop = await way.mx({state: say(text, after_s=late_s)})
             await way.send()
@@ -72,8 +72,8 @@ for section, clause, state, text, minutes in (
     sent="a message of 20 million octets for a next hop that stops reading for that long",
     allowed={**SHOULD_ARRIVE, "refused": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(stall_s=180.0 - SPARE_S, room=4096, features=("SIZE 50000000",))
         reply = await way.offer(way.message((b"0123456789" * 7 + b"\r\n") * 280_000))
         if reply.code[:1] != "2":
@@ -87,12 +87,12 @@ async def _(talk: Session) -> Seen:
     sent="a message for a next hop that always answers MAIL 451",
     allowed={"not in 14 minutes": PASS, "sooner": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(mail="451 not now")
         await way.send()
         await way.visited(hop)
-        if not await way.until(lambda: len(hop.visits) > 1 or bool(way.reports), 830.0):
+        if not await way.bell.until(lambda: len(hop.visits) > 1 or bool(way.reports), 830.0):
             return "not in 14 minutes"
         if way.reports:
             return "returned"
@@ -106,12 +106,12 @@ async def _(talk: Session) -> Seen:
     sent="a message for a next hop that answers MAIL 451, the first time; 14 minutes are waited",
     allowed={"delivered": PASS, "not yet": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(mail=("451 not now", "250 ok"))
         await way.send()
         await way.visited(hop)
-        await way.until(lambda: bool(hop.taken) or bool(way.reports), 830.0)
+        await way.bell.until(lambda: bool(hop.taken) or bool(way.reports), 830.0)
         if hop.taken:
             return "delivered"
         return "returned" if way.reports else "not yet"
@@ -123,12 +123,12 @@ async def _(talk: Session) -> Seen:
     sent="30 messages for a next hop that does not greet; connections are counted",
     allowed={"limited": PASS, "30 at once": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(connect=HANG)
         for _number in range(30):
             await way.send()
-        await way.until(lambda: len(hop.open) >= 30, 3.0)
+        await way.until(lambda: len(hop.open) >= 30, SOON)
         return ("30 at once" if len(hop.open) >= 30 else "limited"), str(len(hop.open))
 
 
@@ -139,8 +139,8 @@ async def _(talk: Session) -> Seen:
     allowed={"delivered": PASS, "held up": NON_STRICT},
     security="one host can stop the mail of all others",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hanging = await way.mx(connect=HANG)
         good = await way.mx(domain=f"good.{way.domain}")
         await way.send()
@@ -156,12 +156,12 @@ async def _(talk: Session) -> Seen:
     sent="a message for a next hop that does not greet; 14 minutes are waited",
     allowed={"left": PASS, "still there": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(connect=HANG)
         await way.send()
         await way.visited(hop)
-        left = await way.until(lambda: any(each.ended for each in hop.visits), 830.0)
+        left = await way.bell.until(lambda: any(each.ended for each in hop.visits), 830.0)
         return "left" if left else "still there"
 
 
@@ -172,8 +172,8 @@ async def _(talk: Session) -> Seen:
     " counted",
     allowed={"fewer": PASS, "for each": INFO},  # or each was tried again meanwhile
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(connect=CLOSE)
         for _number in range(8):
             await way.send()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from specs.conformance.fates import Seen
-from specs.conformance.model import NON_STRICT, PASS
+from specs.conformance.model import NON_STRICT, PASS, Observed
 from specs.conformance.relayed.rfc5321_content import compared
 from specs.conformance.section import Section
 from specs.conformance.session import Session
-from specs.conformance.testbed import bring
+from specs.conformance.way import way_for
 
 here = Section("5322", role="relay")
 
@@ -26,8 +25,8 @@ BLOCK = (
     requirement="Fields are not moved around blocks of trace and Resent fields",
     sent="a message that was resent twice", allowed={"kept": PASS, "more on top": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         sent = BLOCK.encode() + way.message()
         await way.send(sent)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from specs.conformance.fates import Seen
-from specs.conformance.model import PASS
+from specs.conformance.headers import fields
+from specs.conformance.model import PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Session
-from specs.conformance.testbed import Way, bring, fields_of, name_of
+from specs.conformance.way import Way, way_for
 
 here = Section("6376", role="client")
 
@@ -17,9 +17,9 @@ async def _tags(way: Way) -> dict[str, str]:
     """Of the signature on top.  Raises NotApplicable if there is none."""
     hop = await way.mx()
     await way.send()
-    for each in fields_of((await way.one(hop)).content):
-        if name_of(each) == "dkim-signature":
-            text = re.sub(r"\s+", " ", each.partition(b":")[2].decode("ascii", "replace"))
+    for each in fields((await way.one(hop)).content):
+        if each.name == "dkim-signature":
+            text = re.sub(r"\s+", " ", each.value)
             pairs = (part.partition("=") for part in text.split(";"))
             return {name.strip(): value.strip() for name, _, value in pairs}
     raise NotApplicable("a signature (DKIM)")
@@ -30,8 +30,8 @@ async def _tags(way: Way) -> dict[str, str]:
     requirement="A signature has all the tags that it must have, and version 1",
     sent="a message; its signature is looked at", allowed={"all": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         tags = await _tags(way)
         missing = [each for each in ("v", "a", "b", "bh", "d", "h", "s") if not tags.get(each)]
         if missing:
@@ -44,7 +44,7 @@ async def _(talk: Session) -> Seen:
     requirement="A signature covers From", sent="a message; its signature is looked at",
     allowed={"covered": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         names = [each.strip().lower() for each in (await _tags(way)).get("h", "").split(":")]
         return "covered" if "from" in names else ("not covered", ", ".join(names))

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from specs.conformance.fates import ARRIVES, Seen
-from specs.conformance.hop import FEATURES
-from specs.conformance.model import INFO, NON_STRICT, PASS
+from specs.conformance.fates import ARRIVES
+from specs.conformance.hop_script import FEATURES
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import Session
-from specs.conformance.testbed import bring
+from specs.conformance.way import SOON, way_for
 
 here = Section("6531", role="client")
 
@@ -28,8 +28,8 @@ UTF8: Final = "SMTPUTF8 BODY=8BITMIME"
     sent=f"a message for {LOCAL}@...; the next hop offers SMTPUTF8",
     allowed={"unchanged": PASS, "refused": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(features=OFFERED)
         reply = await way.offer(rcpts=[f"{LOCAL}@{way.domain}"], mail=UTF8)
         if reply.code[:1] != "2":
@@ -51,8 +51,8 @@ for slug, what in (("rcpt", "recipient"), ("sender", "sender"), ("header", "head
         sent=f"a message with a {what} in UTF-8; the next hop does not offer SMTPUTF8",
         allowed={"returned": PASS, "refused": PASS, "not sent": NON_STRICT},
     )  # fmt: skip
-    async def _(talk: Session, slug: str = slug) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, slug: str = slug) -> Observed:
+        async with way_for(talk) as way:
             hop = await way.mx()
             octets = way.message(headers=f"X-Name: {LOCAL}\r\n" if slug == "header" else "")
             reply = await way.offer(
@@ -64,9 +64,9 @@ for slug, what in (("rcpt", "recipient"), ("sender", "sender"), ("header", "head
                 return "refused", str(reply)
             if slug == "sender":  # whose report can't come to a host that does not offer it, either
                 await way.visited(hop)
-                await way.until(lambda: bool(hop.mails), 3.0)
+                await way.until(lambda: bool(hop.mails), SOON)
                 return "sent" if hop.mails else "returned"
-            label = await way.fate(hop, settle_s=15.0)
+            label = await way.fate(hop, settle=0.75)
             if label == "delivered":
                 mail = hop.mails[0]
                 return "sent", f"{mail.sender.parameters}, {mail.paths}"
@@ -80,11 +80,11 @@ for slug, what in (("rcpt", "recipient"), ("sender", "sender"), ("header", "head
     sent="a message in ASCII with SMTPUTF8; the next hop does not offer it",
     allowed={"sent": PASS, "returned": INFO, "not sent": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         await way.send(mail="SMTPUTF8")
-        label = await way.fate(hop, settle_s=8.0)
+        label = await way.fate(hop, settle=0.4)
         if label == "delivered":
             said = hop.taken[0].sender.keywords
             return "with SMTPUTF8" if "SMTPUTF8" in said else "sent"
@@ -96,11 +96,11 @@ async def _(talk: Session) -> Seen:
     requirement="Parameters behind the keyword SMTPUTF8 are ignored",
     sent="a message for a next hop that offers SMTPUTF8 with parameters", allowed=ARRIVES,
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(features=(*FEATURES, "SMTPUTF8 one two=three"))
         await way.send()
-        return await way.fate(hop)
+        return await way.arrives(hop)
 
 
 @here.case(
@@ -109,8 +109,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for a next hop that offers SMTPUTF8; EHLO is looked at",
     allowed={"ASCII": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(features=OFFERED)
         await way.send()
         await way.one(hop)
@@ -124,8 +124,8 @@ async def _(talk: Session) -> Seen:
     sent="a message in ASCII; the next hop offers SMTPUTF8",
     allowed={"without": PASS, "with": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx(features=OFFERED)
         await way.send()
         mail = await way.one(hop)

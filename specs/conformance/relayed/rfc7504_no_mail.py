@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from specs.conformance.fates import Seen
-from specs.conformance.model import INFO, NON_STRICT, PASS
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
 from specs.conformance.relayed.rfc5321_names import whither
 from specs.conformance.section import Section
 from specs.conformance.session import Session
-from specs.conformance.testbed import bring
+from specs.conformance.way import RETRY, way_for
 
 here = Section("7504", role="client")
 
@@ -18,10 +17,10 @@ here = Section("7504", role="client")
     sent="a message for a domain with two MX records; the first host greets with 521",
     allowed={"the other": PASS, "waiting": INFO, "returned": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         await way.mx(greeting="521 no mail here", preference=10)
-        return await whither(way, {"the other": await way.mx(preference=20)}, limit_s=12.0)
+        return await whither(way, {"the other": await way.mx(preference=20)}, share=RETRY)
 
 
 @here.case(
@@ -30,7 +29,7 @@ async def _(talk: Session) -> Seen:
     sent="a message for a domain whose only MX host greets with 521",
     allowed={"returned": PASS, "waiting": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         await way.mx(greeting="521 no mail here")
-        return await whither(way, {}, limit_s=12.0)
+        return await whither(way, {}, share=RETRY)

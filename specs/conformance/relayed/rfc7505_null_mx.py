@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from specs.conformance.fates import Seen
-from specs.conformance.model import INFO, NON_STRICT, PASS
-from specs.conformance.relayed.rfc5321_names import UNDELIVERABLE, WATCHED_S, whither
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
+from specs.conformance.relayed.rfc5321_names import UNDELIVERABLE, WATCHED, whither
 from specs.conformance.section import Section
 from specs.conformance.session import Session
-from specs.conformance.testbed import bring
+from specs.conformance.way import way_for
 
 here = Section("7505", role="client")
 
@@ -17,8 +16,8 @@ here = Section("7505", role="client")
     requirement="A domain with a null MX gets no mail, and that is reported",
     sent="a message for a domain whose only MX record is 0 .", allowed=UNDELIVERABLE,
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         way.names.add(way.domain, "MX", "0 .")
         return await whither(way, {})
 
@@ -29,8 +28,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for a domain with an address, whose only MX record is 0 .",
     allowed=UNDELIVERABLE, security="mail is sent to a host that is not meant to have it",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         way.names.add(way.domain, "MX", "0 .")
         return await whither(way, {"address": await way.hop(name=way.domain)})
 
@@ -42,10 +41,10 @@ async def _(talk: Session) -> Seen:
     allowed={"mx": INFO, "refused": INFO, "returned": INFO, "waiting": INFO,
              "refused for now": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         way.names.add(way.domain, "MX", "0 .")
-        return await whither(way, {"mx": await way.mx()}, limit_s=WATCHED_S)
+        return await whither(way, {"mx": await way.mx()}, share=WATCHED)
 
 
 @here.case(
@@ -54,8 +53,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for a domain whose only MX record is 0 .",
     allowed={"556": PASS, "5.1.10": PASS, "another code": NON_STRICT, "waiting": NON_STRICT},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         way.names.add(way.domain, "MX", "0 .")
         reply = await way.offer()
         if reply.code[:1] != "2":

@@ -7,12 +7,12 @@ judged; which it is shows at a host that has the right record.
 
 from __future__ import annotations
 
-from specs.conformance.fates import Seen
-from specs.conformance.hop import FEATURES, Hop
-from specs.conformance.model import INFO, NON_STRICT, PASS
+from specs.conformance.hop import Hop
+from specs.conformance.hop_script import FEATURES
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Session
-from specs.conformance.testbed import Way, bring
+from specs.conformance.way import SOON, Way, way_for
 
 here = Section("7672", role="client")
 
@@ -48,9 +48,10 @@ async def _must_use_dane(way: Way) -> None:
         raise NotApplicable("a client that uses DANE, and trusts its resolver")
 
 
-async def _fate(way: Way, hop: Hop, label: str) -> str:
+async def _fate(way: Way, hop: Hop, label: str, *, arrives: bool = True) -> str:
+    """arrives: whether anything else may be a failure."""
     await way.send(rcpts=[f"rcpt@{label}.{way.domain}"])
-    fate = await way.fate(hop, settle_s=4.0)
+    fate = await (way.arrives(hop) if arrives else way.fate(hop, settle=SOON))
     if fate != "delivered":
         return fate
     return "in TLS" if hop.taken[0].tls else "in plain"
@@ -62,8 +63,8 @@ async def _fate(way: Way, hop: Hop, label: str) -> str:
     sent="a message for a host whose certificate has another name, and a record that matches",
     allowed={"in TLS": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         await _must_use_dane(way)
         hop = await _host(way, "other", f"3 0 1 {WRONG}", f"3 0 1 {await way.testbed.digest()}")
         return await _fate(way, hop, "other")
@@ -75,10 +76,11 @@ async def _(talk: Session) -> Seen:
     sent="a message for a host with a record of another certificate", allowed=HELD_BACK,
     security="mail goes to whoever is in between",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         await _must_use_dane(way)
-        return await _fate(way, await _host(way, "wrong", f"3 0 1 {WRONG}"), "wrong")
+        hop = await _host(way, "wrong", f"3 0 1 {WRONG}")
+        return await _fate(way, hop, "wrong", arrives=False)
 
 
 @here.case(
@@ -87,11 +89,11 @@ async def _(talk: Session) -> Seen:
     sent="a message for a host with a record, and without STARTTLS", allowed=HELD_BACK,
     security="who is in between can take TLS away",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         await _must_use_dane(way)
         hop = await _host(way, "plain", f"3 0 1 {await way.testbed.digest()}", tls=False)
-        return await _fate(way, hop, "plain")
+        return await _fate(way, hop, "plain", arrives=False)
 
 
 @here.case(
@@ -100,13 +102,13 @@ async def _(talk: Session) -> Seen:
     sent="a message for a host; SERVFAIL for its TLSA records", allowed=HELD_BACK,
     security="who is in between can take DANE away",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         await _must_use_dane(way)
         hop = await _host(way, "failing", f"3 0 1 {WRONG}")
         way.names.fail(_base(hop), "SERVFAIL")
         await way.send(rcpts=[f"rcpt@failing.{way.domain}"])
-        await way.until(lambda: bool(hop.taken) or bool(way.reports), 6.0)
+        await way.until(lambda: bool(hop.taken) or bool(way.reports), 0.3)
         if hop.taken:
             return "in TLS" if hop.taken[0].tls else "in plain"
         return "returned" if way.reports else "put off"
@@ -118,8 +120,8 @@ async def _(talk: Session) -> Seen:
     sent="a message for a host with a record of another certificate, which was not validated",
     allowed={"in TLS": PASS, "in plain": PASS}, security="who can forge answers can stop mail",
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         await _must_use_dane(way)
         hop = await _host(way, "open", f"3 0 1 {WRONG}", secure=False)
         return await _fate(way, hop, "open")
@@ -139,8 +141,8 @@ for slug, clause, record in (
         sent=f"a message for a host with a record that is not usable ({slug})",
         allowed={**IN_TLS, "in plain": NON_STRICT} if slug.startswith("usage") else IN_TLS,
     )  # fmt: skip
-    async def _(talk: Session, record: str = record) -> Seen:
-        async with bring(talk) as way:
+    async def _(talk: Session, record: str = record) -> Observed:
+        async with way_for(talk) as way:
             await _must_use_dane(way)
             return await _fate(way, await _host(way, "odd", record), "odd")
 
@@ -150,8 +152,8 @@ for slug, clause, record in (
     requirement="Whether a client uses DANE here is recorded",
     sent="a message for a host with the right record", allowed={"used": PASS, "not used": INFO},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         try:
             await _must_use_dane(way)
         except NotApplicable:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from specs.conformance.fates import Seen
-from specs.conformance.hop import FEATURES
-from specs.conformance.model import NON_STRICT, PASS
+from specs.conformance.headers import fields, named
+from specs.conformance.hop_script import FEATURES
+from specs.conformance.model import NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import Session
-from specs.conformance.testbed import bring
+from specs.conformance.way import way_for
 
 here = Section("8689", role="relay")
 
@@ -26,13 +26,13 @@ for slug, features, inside in (
     )  # fmt: skip
     async def _(
         talk: Session, features: tuple[str, ...] = features, inside: tuple[str, ...] = inside
-    ) -> Seen:
-        async with bring(talk) as way:
+    ) -> Observed:
+        async with way_for(talk) as way:
             hop = await way.mx(features=features, tls_features=inside)
             await way.send(mail="REQUIRETLS")
-            await way.until(lambda: any(each.open for each in [hop]), 3.0)
+            await way.until(lambda: bool(hop.open) or bool(way.reports))
             if hop.visits:
-                return await way.fate(hop, settle_s=15.0)
+                return await way.fate(hop, settle=0.75)
             return "returned" if await way.returned() else "put off"
 
 
@@ -42,11 +42,11 @@ for slug, features, inside in (
     sent="a message with TLS-Required: No for a next hop without STARTTLS",
     allowed={"delivered": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         await way.send(way.message(headers="TLS-Required: No\r\n"))
-        return await way.fate(hop)
+        return await way.arrives(hop)
 
 
 @here.case(
@@ -54,10 +54,9 @@ async def _(talk: Session) -> Seen:
     requirement="TLS-Required stands in a message at most once, also if it was there before",
     sent="a message with TLS-Required: No", allowed={"once": PASS},
 )  # fmt: skip
-async def _(talk: Session) -> Seen:
-    async with bring(talk) as way:
+async def _(talk: Session) -> Observed:
+    async with way_for(talk) as way:
         hop = await way.mx()
         await way.send(way.message(headers="TLS-Required: No\r\n"))
-        head = (await way.one(hop)).content.partition(b"\r\n\r\n")[0].lower()
-        found = head.count(b"\r\ntls-required:")
+        found = len(named(fields((await way.one(hop)).content), "TLS-Required"))
         return "once" if found == 1 else (f"{found} times", "")

@@ -139,3 +139,12 @@ async def test_over_sockets(nursery: trio.Nursery) -> None:
         got = await stream.receive_some(4096)
         assert len(dns.message.from_wire(bytes(got)[2:]).answer[0]) == 2
     nursery.cancel_scope.cancel()
+
+
+def test_a_mistake_of_ours_is_kept_and_nothing_is_answered() -> None:
+    names = made()
+    names.records["x.hop.example"]["MX"] = ["no number"]
+    assert ask(names, "x.hop.example", "MX") is None
+    assert ask(names, "a.x.hop.example", "A") is not None
+    assert "x.hop.example MX" in names.broken("hop.example")[0]
+    assert names.broken("a.x.hop.example") == []

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from unit.specs.conformance.made import PASS, result
 
 from specs.conformance import capture, records
-from specs.conformance.capture import Connection, NoTshark, Unreadable
+from specs.conformance.capture import NoTshark, RecordedConnection, Unreadable
 from specs.conformance.commands.judged import judge_command
 from specs.conformance.model import Line
 from specs.conformance.recorded_sessions import connections, judged
@@ -243,7 +243,7 @@ PAIRS = (("S", b"220 mx\r\n"), ("C", b"NOOP\r\n"), ("S", b"250 ok\r\n"))
 BROKEN = (("S", b"220 mx\r\n"), ("C", b"NOOP\r\n"), ("S", b"354 ok\r\n"))
 
 
-def of(tmp_path: Path, wire: Wire, port: int = 0) -> list[Connection]:
+def of(tmp_path: Path, wire: Wire, port: int = 0) -> list[RecordedConnection]:
     return connections(written(tmp_path / "a.pcap", wire.octets), port=port)
 
 

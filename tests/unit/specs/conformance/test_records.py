@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -74,6 +75,26 @@ def test_junit_counts_and_names():
     assert failed.get("classname") == "rfc5321.4.1.1.10"
 
 
+def test_junit_says_what_was_sent_and_what_can_be_misused():
+    named = {each.get("classname"): each for each in xml().iter("testcase")}
+    failed, passed = named["rfc5321.4.1.1.10"], named["rfc5321.4.1.1.9"]
+    told = {each.get("name"): each.get("value") for each in failed.iter("property")}
+    assert told == {
+        "verdict": "fail", "level": "MUST", "role": "server", "clauses": "5321-4.1.1.10-a",
+        "sent": "QUIT", "expected": "221", "security": "mail can be smuggled in",
+    }  # fmt: skip
+    assert "security" not in {each.get("name") for each in passed.iter("property")}
+    assert "sent: QUIT" in failed.find("failure").text
+    assert "security: mail can be smuggled in" in failed.find("failure").text
+
+
+def test_keys_of_a_record_are_those_that_are_documented():
+    """Others read it: a key is not renamed by the way."""
+    told = json.loads(json.dumps(records.as_json(RECORD)))
+    known = set(re.findall(r"`([a-z-]+)`", records.__doc__))
+    assert {*told, *told["results"][0], *told["results"][0]["transcript"][0]} == known
+
+
 def test_junit_with_what_is_expected():
     entry = Expected(case="5321-4.1.1.10-quit", verdict=FAIL, reason="issue 42")
     passed = Expected(case="5321-4.1.1.9-noop", verdict=FAIL, reason="issue 43")
@@ -98,3 +119,5 @@ def test_a_summary_holds_no_markup_of_a_server_and_no_time():
     text = summary.markdown([RECORD])
     assert "\x1b" not in text and "\\<" in text and "0.25" not in text
     assert "| mx | 1 | 1 | 1 | 0 | 1 | 1 | 1 | 1 |" in text
+    head, row = "(MUST, security); expected any of: 221", "5321-4.1.1.10-quit: sent: QUIT; got: 500"
+    assert f"{head}\n  - {row}" in text

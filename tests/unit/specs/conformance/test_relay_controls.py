@@ -1,58 +1,46 @@
-"""The relayed cases pass a faultless relay, and each fault of the table is found by its case."""
+"""The relayed cases pass a faultless relay, and each of its faults is found by its case."""
 
 from __future__ import annotations
 
 import shutil
-from collections import Counter
+from typing import Final
 
 import pytest
 
-from specs.conformance.controls.faults_relay import FAULTS, Fault, find, missed
-from specs.conformance.model import Verdict
-from specs.conformance.registry import all_cases
-
-#: One of each kind, for a quick look.
-QUICK = (
-    "leaves without QUIT", "no dots are doubled", "the highest first", "a report has a sender",
-    "gives up at 4yz", "replies out of step",
-)  # fmt: skip
+from specs.conformance.controls.check import RELAYED, WRONG, by_id, find_all, quick, run
+from specs.conformance.controls.faults import all_faults
+from specs.conformance.controls.parts import Parts
+from specs.conformance.controls.planting import Fault
+from specs.conformance.model import FAIL, Verdict
 
 #: Next hops make their certificate with it; without it those cases are unavailable.
-TLS = shutil.which("openssl") is not None
-POSSIBLE = [each for each in FAULTS if TLS or not each.case.startswith(("3207-", "7672-"))]
-
-
-def test_there_are_at_least_thirty_faults_with_names_and_cases_that_exist() -> None:
-    assert len(FAULTS) >= 30
-    assert [name for name, count in Counter(f.name for f in FAULTS).items() if count > 1] == []
-    known = {each.id for each in all_cases()}
-    assert [each.case for each in FAULTS if each.case not in known] == []
-
-
-async def test_some_faults_are_found_at_once() -> None:
-    assert await missed([each for each in FAULTS if each.name in QUICK]) == []
+TLS: Final = shutil.which("openssl") is not None
+FAULTS: Final = [
+    each for each in all_faults()
+    if by_id()[each.case].role in RELAYED and (TLS or not each.case.startswith(("3207-", "7672-")))
+]  # fmt: skip
 
 
 async def test_every_fault_is_found() -> None:
-    assert await missed(POSSIBLE) == []
+    assert [str(each) for each in await find_all(FAULTS) if not each.caught] == []
 
 
 async def test_no_case_says_fail_of_the_faultless_relay() -> None:
-    chosen = [each.id for each in all_cases() if "hops" in each.needs and not each.slow]
-    results = await find(None, chosen)
+    parts = Parts()
+    results = await run(parts, quick(relayed=True))
     bad = [
         f"{each.case.id}: {each.verdict} ({each.observed} {each.saw})"
         for each in results
-        if each.verdict in (Verdict.FAIL, Verdict.ERROR)
+        if each.verdict in WRONG
     ]
-    assert bad == []
+    assert bad + parts.witness.raised == []
     passed = sum(each.verdict is Verdict.PASS for each in results)
     assert passed > len(results) * 0.8
 
 
-@pytest.mark.parametrize("fault", [each for each in FAULTS if each.name in QUICK][:2])
+@pytest.mark.parametrize("fault", FAULTS[:2], ids=lambda fault: fault.name)
 async def test_a_fault_is_not_found_by_all_others(fault: Fault) -> None:
     """A case that fails whatever the server does would find every fault."""
-    others = [each.case for each in FAULTS if each is not fault and each.says == "fail"][:6]
-    results = await find(fault, [*dict.fromkeys(others)])
+    others = {each.case for each in FAULTS if each is not fault and each.verdict is FAIL}
+    results = await run(fault.change(Parts()), [by_id()[each] for each in sorted(others)[:6]])
     assert any(each.verdict is Verdict.PASS for each in results)
