@@ -85,7 +85,7 @@ def main(
                     if up:
                         sys.exit(_beside(ready, words[1:]))
                     found.append(measure(setup.name, ready, cases, seed=seed, jobs=jobs))
-                    published.append(_published(found[-1], ready))
+                    published.append(publishable(found[-1], ready.withheld, place))
             except (TargetError, Unreachable, NoTestbed) as error:
                 click.echo(f"{name}: {error}", err=True)
                 sys.exit(3)
@@ -137,9 +137,16 @@ def _spared(cases: Sequence[Case], ready: Ready) -> Iterator[Result]:
 
 
 def _beside(ready: Ready, command: Sequence[str]) -> int:
-    """A command in the server's network, with the options of `refmta-conform` in REFMTA_CONFORM."""
-    environment = {**os.environ, "REFMTA_CONFORM": shlex.join(as_words(ready.given))}
-    click.echo(environment["REFMTA_CONFORM"])
+    """A command in the server's network, with the options of `refmta-conform` in REFMTA_CONFORM: a
+    stranger's; in REFMTA_CONFORM_RELAYING those of one whom it relays for.
+    """
+    words = {
+        "REFMTA_CONFORM": shlex.join(as_words(replace(ready.given, names=""))),
+        "REFMTA_CONFORM_RELAYING": shlex.join(as_words(ready.relaying)),
+    }
+    for name, value in words.items():
+        click.echo(f"{name}={value}")
+    environment = {**os.environ, **words}
     line, inherited = networks.command(*(command or ("sleep", "infinity")))
     return subprocess.run(line, env=environment, check=False, pass_fds=inherited).returncode  # noqa: S603
 
@@ -161,14 +168,18 @@ def _write(found: Sequence[Record], kept: Path | None) -> None:
         (kept / f"{each.name.lower()}.json").write_text(told + "\n", encoding="utf-8")
 
 
-def _published(record: Record, ready: Ready) -> Record:
-    """Without what its authors should hear of first."""
-    results = (
-        Result(case=each.case, verdict=Verdict.UNAVAILABLE, saw=WITHHELD)
-        if each.case.id.startswith(ready.withheld) else each
-        for each in record.results
-    )  # fmt: skip
-    return replace(record, results=tuple(results))
+def publishable(record: Record, withheld: tuple[str, ...], place: Path) -> Record:
+    """Without what its authors should hear of first, and without the directory of this run."""
+
+    def told(result: Result) -> Result:
+        if result.case.id.startswith(withheld):
+            return Result(case=result.case, verdict=Verdict.UNAVAILABLE, saw=WITHHELD)
+        old, new = str(place).encode(), b"/srv"
+        lines = (replace(each, octets=each.octets.replace(old, new)) for each in result.transcript)
+        saw = result.saw.replace(str(place), "/srv")
+        return replace(result, saw=saw, transcript=tuple(lines))
+
+    return replace(record, results=tuple(map(told, record.results)))
 
 
 def _publish(found: Sequence[Record], docs: Path | None) -> None:

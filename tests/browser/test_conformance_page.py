@@ -219,7 +219,7 @@ def test_a_cell_opens_what_was_said_and_it_is_text(opened):
 
 def test_a_servers_name_opens_its_configuration(opened):
     opened.page.locator("#matrix .head a").nth(1).click()
-    words = opened.page.locator("dialog").inner_text()
+    words = opened.page.locator("dialog[open]").inner_text()
     assert "badd 1.2" in words and "# of bad" in words and HOSTILE in words
     assert "2 fail" in words and "1 of security" in words and "SIZE 100" in words
     marked(opened, "#server/bad")
