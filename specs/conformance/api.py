@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from specs.conformance import expectations, selection, terminal
-from specs.conformance.commands.options import from_values
 from specs.conformance.expectations import Judged
 from specs.conformance.measuring import measured
+from specs.conformance.options import from_values
 from specs.conformance.records import Record
 from specs.conformance.registry import all_cases
 from specs.conformance.run import Run

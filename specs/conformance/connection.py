@@ -11,7 +11,6 @@ from __future__ import annotations
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
 
 import trio
 
@@ -19,9 +18,6 @@ from specs.conformance.given import Address, Given
 from specs.conformance.model import Door, Reply
 from specs.conformance.replies import MOST_OCTETS, cut
 from specs.conformance.transcript import Told
-
-#: What makes two segments of two pieces, and little more, in seconds.
-PAUSE_S: Final = 0.03
 
 
 class Refused(Exception):
@@ -135,11 +131,6 @@ class Connection:
         """What comes by itself within `quiet_s`: "silent" if nothing does."""
         quiet_s = self.given.quiet_s if seconds is None else seconds
         return await self.reply(quiet_s + self.round_trip_s)
-
-    @property
-    def pause_s(self) -> float:
-        """So much later a segment comes by itself, and an answer to the one before has come."""
-        return PAUSE_S + 2 * self.round_trip_s
 
     @property
     def unread(self) -> bytes:

@@ -4,12 +4,12 @@ files of relayed cases ask of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
 from specs.conformance.hop import Hop
-from specs.conformance.hop_records import Command, Visit
+from specs.conformance.hop_records import Visit
 from specs.conformance.model import INFO, NON_STRICT, PASS, Verdict
 
 Fates = Mapping[str, Verdict]
@@ -38,18 +38,9 @@ BASIC: Final = frozenset({
 })  # fmt: skip
 
 
-def early(commands: Iterable[Command], *, but: Iterable[str] = ()) -> list[Command]:
-    """Those that did not wait for the reply before; QUIT does no harm behind the end of a message,
-    and is counted like all others.
-    """
-    spared = {*but}
-    return [each for each in commands if each.early and each.verb not in spared]
-
-
 def without_reply(visit: Visit) -> str:
-    """The first command that was sent too early, for people; "" if none was."""
-    found = early(visit.commands)
-    return found[0].line[:80] if found else ""
+    """The first command that did not wait for the reply before, for people; "" if all did."""
+    return next((each.line[:80] for each in visit.commands if each.early), "")
 
 
 def all_without_reply(hop: Hop) -> str:

@@ -41,6 +41,7 @@ PLACES: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 Address = tuple[str, int]
+SMTP_PORT: Final = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Which cases: by RFC, by section, by id, and by what they cost.
 
 5321               an RFC            5321-4.1       a section with all below it
-4.1                of RFC 5321       5321-4.1.1.10-quit   a case
+4.1                of RFC 5321       5321-4.1.1.10-quit-lower   a case
 relay              a role
 """
 

@@ -1,8 +1,8 @@
 """What a person reads: progress, a summary, and at the end the failures once more, each as
 
 FAIL 5321-4.1.1.10-quit-lower (MUST)
-  requirement       a verb means the same in small letters
-  sent              quit
+  requirement       QUIT is known in any case
+  sent              (ehlo) | quit
   expected any of   221
   got               500 unknown command
 """

@@ -28,7 +28,7 @@ from typing import Final
 
 import trio
 
-from specs.conformance.given import Given
+from specs.conformance.given import SMTP_PORT, Given
 from specs.conformance.hop import Hop
 from specs.conformance.hop_records import Bell
 from specs.conformance.names import Names, place, serve
@@ -37,7 +37,6 @@ from specs.conformance.transcript import Told
 
 TOP: Final = "hop.example"
 SINK: Final = f"sink.{TOP}"
-SMTP_PORT: Final = 25
 
 
 @dataclass(slots=True, kw_only=True)

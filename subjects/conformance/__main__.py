@@ -22,9 +22,9 @@ import click
 from faultinject import networks, overlay
 from faultinject.target import TargetError
 from specs.conformance import records, summary
-from specs.conformance.commands.options import as_words
 from specs.conformance.measuring import measured
 from specs.conformance.model import Case, Result, Verdict
+from specs.conformance.options import as_words
 from specs.conformance.page import page
 from specs.conformance.records import Record
 from specs.conformance.registry import all_cases

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from faultinject import networks
 from specs.conformance.commands.main import main
-from specs.conformance.commands.options import as_words
 from specs.conformance.model import Verdict
+from specs.conformance.options import as_words
 from specs.conformance.registry import all_cases
 from specs.conformance.selection import chosen
 from subjects.conformance.__main__ import measure

@@ -15,14 +15,13 @@ from typing import Final
 
 from specs.conformance.arrivals import lost
 from specs.conformance.headers import Field, added, lf, named, on_top, parts
-from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Reply, Role, Verdict
+from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Reply, Role, Seen, Verdict
 from specs.conformance.section import Section
 from specs.conformance.session import Refused, Session
 from specs.conformance.trace_fields import Stamp, date_faults, stamp, zone_of
 
 here = Section("5321")
 
-Seen = tuple[str, str]
 #: A fail of 4.4-received-added alone: nothing else can be said then.
 ABSENT: Final = "no Received"
 #: WITH, as registered (RFC 3848, 6531, 8314 and the registry of mail transmission types).

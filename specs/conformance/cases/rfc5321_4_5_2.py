@@ -18,13 +18,12 @@ import trio
 
 from specs.conformance.arrivals import lost
 from specs.conformance.headers import lf, parts
-from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Reply, Verdict
+from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Reply, Seen, Verdict
 from specs.conformance.section import Section
 from specs.conformance.session import Session
 
 here = Section("5321")
 
-Seen = tuple[str, str]
 END: Final = b"the last line\r\n"
 DOT: Final = b".\r\n"
 #: Between two segments, in seconds.

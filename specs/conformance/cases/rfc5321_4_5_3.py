@@ -17,13 +17,12 @@ import trio
 
 from specs.conformance.arrivals import lost
 from specs.conformance.headers import lf, parts
-from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Observed, Reply, Verdict
+from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Observed, Reply, Seen, Verdict
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Refused, Session, Stage
 
 here = Section("5321")
 
-Seen = tuple[str, str]
 #: All but "syntax error" and "path too long": it was read.
 READ: Final[Mapping[str, Verdict]] = {
     "25z": PASS, "4yz": PASS, "503": PASS, "521": PASS, "53z": PASS, "550": PASS, "551": PASS,

@@ -25,16 +25,16 @@ from specs.conformance.commands.endings import (
     writable,
     write,
 )
-from specs.conformance.commands.options import (
-    SMTP_PORT,
+from specs.conformance.expectations import ExpectationError, Expected
+from specs.conformance.given import SMTP_PORT
+from specs.conformance.measuring import measured
+from specs.conformance.model import Case, Result, Verdict
+from specs.conformance.options import (
     address_argument,
     given,
     pace_options,
     run_options,
 )
-from specs.conformance.expectations import ExpectationError, Expected
-from specs.conformance.measuring import measured
-from specs.conformance.model import Case, Result, Verdict
 from specs.conformance.page import page
 from specs.conformance.records import Record
 from specs.conformance.registry import all_cases

@@ -2,10 +2,11 @@
 
     refmta-conform HOST[:PORT] [SECTION ...]    put the cases to it
     refmta-conform replay FILE --to HOST        play a dialogue of `C:` and `S:` lines
-    refmta-conform judge TRANSCRIPT             is a recorded session one that the standard allows?
+    refmta-conform judge FILE                   is a recorded session one that the standard allows?
     refmta-conform matrix FILE ...              several servers' results, side by side, as a page
 
-Exit codes: 0 fine, 1 unexpected, 2 wrong usage or no case matched, 3 the server can't be reached.
+Exit codes: 0 fine, 1 unexpected, 2 wrong usage or nothing to be asked, 3 the server can't be
+reached (judge: a capture, and no tshark), 130 and 143 interrupted.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from specs.conformance.commands.endings import (
     writable,
     write,
 )
-from specs.conformance.commands.options import from_values, pace_options
 from specs.conformance.given import Given
+from specs.conformance.options import from_values, pace_options
 from specs.conformance.page import page
 from specs.conformance.registry import all_cases
 from specs.conformance.run import NoTestbed, Run, Unreachable

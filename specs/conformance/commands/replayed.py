@@ -12,10 +12,10 @@ import trio
 
 from specs.conformance import replay
 from specs.conformance.commands.endings import EX_UNEXPECTED, EX_UNREACHABLE, EX_USAGE, end
-from specs.conformance.commands.options import SMTP_PORT, address_argument, given, run_options
-from specs.conformance.given import NEEDS
+from specs.conformance.given import NEEDS, SMTP_PORT
 from specs.conformance.junit import transcript
 from specs.conformance.masking import without_secrets
+from specs.conformance.options import address_argument, given, run_options
 from specs.conformance.terminal import printable
 
 

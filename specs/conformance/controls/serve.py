@@ -6,6 +6,7 @@ It prints, on one line, what a run against it is to be given.
 from __future__ import annotations
 
 import argparse
+import shlex
 
 import click
 import trio
@@ -14,26 +15,12 @@ from specs.conformance.controls.faults import all_faults
 from specs.conformance.controls.liberties import LIBERTIES
 from specs.conformance.controls.parts import Parts
 from specs.conformance.controls.server import serving
-from specs.conformance.given import Given
-
-
-def options(given: Given) -> str:
-    """Of a command that runs cases."""
-    words = [
-        "{}:{}".format(*given.smtp),
-        f"--unknown-rcpt {given.unknown} --relay-rcpt {given.relay}",
-    ]
-    words += [f"--rcpt {each}" for each in given.rcpts]
-    words += [f"--maildir {each}" for each in given.maildirs]
-    words += [f"--sender {given.sender} --sender-maildir {given.sender_maildir}"]
-    for name, where in (("submission", given.submission), ("tls", given.tls), ("lmtp", given.lmtp)):
-        words += [f"--{name} {where[0]}:{where[1]}"] if where else []
-    return " ".join([*words, f"--user {given.user}:{given.password}"])
+from specs.conformance.options import as_words
 
 
 async def run(parts: Parts) -> None:
     async with serving(parts) as given:
-        click.echo(options(given))
+        click.echo(shlex.join(as_words(given)))
         await trio.sleep_forever()
 
 

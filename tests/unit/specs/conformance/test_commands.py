@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from specs.conformance.api import conform
 from specs.conformance.commands.main import main
-from specs.conformance.commands.options import as_words, from_values
+from specs.conformance.options import as_words, from_values
 
 CASE = "5321-4.1.1.10-quit-lower"
 

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from specs.conformance.commands.main import main
-from specs.conformance.commands.options import given, parse_address
+from specs.conformance.options import given, parse_address
 
 
 def run(*words: str):

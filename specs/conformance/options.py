@@ -1,4 +1,4 @@
-"""The options of a run, and what they become."""
+"""The options of a run, and what they become: of a command line, a program, or a file."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from specs.conformance.given import Address, Given
+from specs.conformance.given import SMTP_PORT, Address, Given
 from specs.conformance.names import place
 from specs.conformance.testbed import networks
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: Where the password may stand, since a command line is seen by everybody on the machine.
 PASSWORD: Final = "REFMTA_CONFORM_PASSWORD"  # noqa: S105  a variable's name
-SMTP_PORT: Final = 25
 _HOSTNAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z|\[[0-9A-Za-z.:]+\]\Z")
 _MAILBOX: Final = re.compile(r"[\x21-\x3d\x3f-\x7e]+@[\x21-\x3d\x3f-\x7e]+\Z")
 
@@ -295,8 +294,10 @@ def from_values(address: str, values: Mapping[str, Any]) -> Given:
 
 
 def as_words(told: Given) -> list[str]:
-    """The other way: the command line that is given the same."""
-    found = [f"{told.smtp[0]}:{told.smtp[1]}", "--sender", told.sender]
+    """The other way: the command line with the same addresses, doors and user (not with the times,
+    the seed, --hostname and --hops).
+    """
+    found = [_joined(told.smtp), "--sender", told.sender]
     for each in told.rcpts:
         found += ["--rcpt", each]
     for path in told.maildirs:
@@ -307,5 +308,10 @@ def as_words(told: Given) -> list[str]:
     ):  # fmt: skip
         found += [f"--{name}", str(text)] if text else []
     for name, door in (("submission", told.submission), ("tls", told.tls), ("lmtp", told.lmtp)):
-        found += [f"--{name}", f"{door[0]}:{door[1]}"] if door else []
+        found += [f"--{name}", _joined(door)] if door else []
     return found + (["--user", f"{told.user}:{told.password}"] if told.user else [])
+
+
+def _joined(address: Address) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
