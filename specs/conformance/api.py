@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from specs.conformance import expectations, selection, terminal
 from specs.conformance.expectations import Judged
 from specs.conformance.measuring import measured
@@ -30,7 +28,9 @@ class Outcome:
         if self.judged.fine:
             return
         text = io.StringIO()
-        terminal.show(self.record, self.judged, Console(file=text, width=120, no_color=True))
+        terminal.show(
+            self.record, self.judged, terminal.console(file=text, width=120, no_color=True)
+        )
         raise AssertionError(text.getvalue())
 
 

@@ -19,9 +19,16 @@ async def delivered(talk: Session, final: Reply, count: int = 1) -> list[bytes]:
     """What arrived of accepted mail; final: the reply to its end.  Fewer than `count` only when
     mail that was sent later is there.  Raises Refused if there is none.
     """
-    found = await talk.arrived(count=count)
-    if not found:
+    if not await talk.arrived():
         raise Refused("an accepted message that arrives", final)
+    return await settled(talk, count)
+
+
+async def settled(talk: Session, count: int = 1) -> list[bytes]:
+    """What arrived, perhaps nothing.  Fewer than `count` only when mail that was sent later is
+    there.  Raises Refused.
+    """
+    found = await talk.arrived(count=count)
     if len(found) < count:
         await overtaken(talk)
         found = await talk.look(talk.given.maildirs[0], count=count, patience_s=talk.given.quiet_s)
@@ -36,13 +43,14 @@ async def taken(talk: Session, octets: bytes | None = None) -> bytes:
     return (await delivered(talk, final))[0]
 
 
-async def overtaken(talk: Session) -> None:
-    """Sends an ordinary message over another connection, by SMTP, and waits until it has arrived.
-    Raises Refused.
+async def overtaken(talk: Session, box: int = 0) -> None:
+    """Sends an ordinary message over another connection, by SMTP, and waits until it has arrived in
+    the Maildir of that `rcpt`.  Raises Refused.
     """
     later, beside = other_token(talk), talk.another("smtp" if talk.door == "lmtp" else None)
-    reply = await beside.transact(talk.message().replace(talk.token.encode(), later.encode()))
-    if not reply.positive or not await talk.arrived(token=later):
+    octets = talk.message().replace(talk.token.encode(), later.encode())
+    reply = await beside.transact(octets, rcpts=((talk.given.rcpt, talk.given.rcpt2)[box],))
+    if not reply.positive or not await talk.arrived(box=box, token=later):
         raise Refused("an ordinary message", reply)
 
 
@@ -52,12 +60,12 @@ async def never_there(talk: Session) -> bool:
     return not await talk.look(talk.given.maildirs[0], patience_s=talk.given.quiet_s)
 
 
-async def lost(talk: Session) -> Seen:
+async def lost(talk: Session, box: int = 0) -> Seen:
     """Nothing arrived: ("not delivered", why), if ordinary mail does arrive.  Raises Refused if it
     does not either: then nothing is known of the message that was looked for.
     """
-    await overtaken(talk)
-    late = await talk.look(talk.given.maildirs[0], patience_s=0.5)
+    await overtaken(talk, box)
+    late = await talk.look(talk.given.maildirs[box], patience_s=0.5)
     if late:  # it is slow, and not lost
         raise Refused("a message into the mailbox in time", Reply(kind="silent"))
     return "not delivered", "an ordinary message, sent afterwards, has arrived"

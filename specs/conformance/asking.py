@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from specs.conformance.model import Level, Observed, Reply, Verdict
 from specs.conformance.section import Section
-from specs.conformance.session import Session, Stage
+from specs.conformance.session import Refused, Session, Stage
 
 #: What people are shown of a line at most.
 SHOWN: Final = 90
@@ -45,6 +45,15 @@ def octets(
     )(script)  # fmt: skip
 
 
+def going_on(reply: Reply, *, closed: bool = False) -> Reply:
+    """The same.  Raises Refused for 421, which may be said at any time (RFC 5321 3.8), as the run
+    takes it where it is all that a case observes; closed: for the end of the connection, too.
+    """
+    if reply.code == "421" or (closed and reply.kind == "closed"):
+        raise Refused("it would not go on", reply)
+    return reply
+
+
 async def count(talk: Session) -> tuple[list[Reply], bool]:
     """Replies until that to QUIT, without it, and whether QUIT was answered.
 
@@ -59,7 +68,7 @@ async def count(talk: Session) -> tuple[list[Reply], bool]:
         reply = await talk.reply()
         if reply.code == "221":
             return found, True
-        if reply.kind == "closed":
+        if reply.kind == "closed" or reply.code == "421":  # which answers no command
             return found, False
         found.append(reply)
         if reply.kind != "reply":

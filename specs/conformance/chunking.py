@@ -53,17 +53,23 @@ async def send_chunks(talk: Session, octets: bytes, size: int, mail: str = "") -
 
 
 async def in_step(talk: Session, reply: Reply) -> Observed:
-    """The reply, if nothing else comes, and NOOP is answered; "run as commands" otherwise."""
+    """The reply, if nothing else comes, and NOOP is answered; "run as commands" otherwise.  421
+    may be said at any time: it is what was observed then.
+    """
     if reply.kind != "reply" or reply.code == "421":
         return reply
     early = await talk.unasked(PAUSE_S)
     if early.kind == "closed":
         return "closed", f"{reply} | closed"
+    if early.code == "421":
+        return "421", f"{reply} | {early}"
     if early.kind != "silent":
         return "run as commands", f"{reply} | then, unasked: {early}"
     after = await talk.say("NOOP")
     if after.kind == "closed":
         return "closed", f"{reply} | closed"
+    if after.code == "421":
+        return "421", f"{reply} | NOOP: {after}"
     if after.code != "250":
         return "run as commands", f"{reply} | NOOP: {after}"
     return reply

@@ -66,6 +66,8 @@ def read(path: Path, cases: Iterable[str]) -> dict[str, Expected]:
         raise ExpectationError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ExpectationError(f"{path}: {error}") from None
+    except RecursionError:
+        raise ExpectationError(f"{path}: it is nested too deeply") from None
     entries = told.pop("expect", [])
     if told or not isinstance(entries, list):
         raise ExpectationError(f"{path}: it has [[expect]] entries, and nothing else")

@@ -14,8 +14,8 @@ from specs.conformance.expectations import Expected, Judged
 from specs.conformance.model import Line, Result, Verdict
 from specs.conformance.records import Record, got
 
-#: What XML 1.0 can't hold.
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
+#: What XML 1.0 can't hold, and what terminals obey.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]")
 
 
 def document(record: Record, judged: Judged) -> bytes:

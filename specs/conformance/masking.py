@@ -29,7 +29,7 @@ def masked(octets: bytes, password: str) -> bytes:
     """The same without the password.  An empty one is no secret."""
     if not password:
         return octets
-    parts = tuple(_parts(password.encode().lower()))
+    parts = tuple(_parts(password.encode("utf-8", "surrogateescape").lower()))
     return b"".join(_masked_line(found[0], parts) for found in _LINE.finditer(octets))
 
 

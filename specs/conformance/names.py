@@ -223,7 +223,14 @@ def place(text: str) -> tuple[str, int]:
         host, port = text, "53"
     host = host.strip("[]")
     ipaddress.ip_address(host)
-    return host, int(port)
+    return host, port_of(port)
+
+
+def port_of(text: str) -> int:
+    """0 is any that is free.  Raises ValueError."""
+    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
+        raise ValueError(f"{text}: no port")
+    return int(text)
 
 
 async def serve(

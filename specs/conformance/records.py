@@ -30,6 +30,7 @@ may be added; the version changes when one goes, or means something else.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -137,13 +138,15 @@ def read(path: Path, cases: Mapping[str, Case]) -> Record:
         results = tuple(_read_result(each, cases) for each in told["results"])
         return Record(
             name=str(told["name"]), seed=int(told["seed"]), results=results,
-            greeting=str(told["greeting"]), offered=told["offered"], version=str(told["version"]),
-            configuration=str(told["configuration"]), began=str(told["began"]),
-            seconds=float(told["seconds"]),
+            greeting=str(told["greeting"]), offered=_offered(told["offered"]),
+            version=str(told["version"]), configuration=str(told["configuration"]),
+            began=str(told["began"]), seconds=float(told["seconds"]),
         )  # fmt: skip
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RecordError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except RecursionError:
+        raise RecordError(f"{path}: it is nested too deeply") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RecordError(f"{path}: it is no record of refmta-conform ({error})") from None
 
 
@@ -153,7 +156,7 @@ def _read_result(told: Mapping[str, Any], cases: Mapping[str, Case]) -> Result:
         raise ValueError(f"there is no case {told['case']!r}")
     lines = tuple(
         Line(
-            at_s=float(each["at"]),
+            at_s=_finite(each["at"]),
             who=each["who"],
             octets=each["octets"].encode("latin-1"),
             connection=int(each["connection"]),
@@ -164,3 +167,17 @@ def _read_result(told: Mapping[str, Any], cases: Mapping[str, Case]) -> Result:
         case=case, verdict=Verdict(told["verdict"]), observed=str(told["observed"]),
         saw=str(told["saw"]), seconds=float(told["seconds"]), transcript=lines,
     )  # fmt: skip
+
+
+def _offered(told: Any) -> dict[str, dict[str, str]]:
+    return {
+        str(door): {str(name): str(value) for name, value in features.items()}
+        for door, features in told.items()
+    }
+
+
+def _finite(told: Any) -> float:
+    value = float(told)
+    if not math.isfinite(value):
+        raise ValueError(f"{told} is no time")
+    return value

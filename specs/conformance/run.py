@@ -193,7 +193,7 @@ async def one(
             async with Session(
                 given=given, door=case.door, token=token, told=told, testbed=testbed
             ) as talk:
-                observed = await case.script(talk)
+                label, saw = _seen(await case.script(talk))
     except NotApplicable as keyword:
         return ended(Verdict.NOT_APPLICABLE, saw=str(keyword))
     except Unavailable as need:
@@ -206,7 +206,6 @@ async def one(
         return ended(Verdict.ERROR, saw=f"no connection: {error}")
     except Exception as error:  # a mistake in a case must not end the run
         return ended(Verdict.ERROR, saw=f"the case is wrong: {type(error).__name__}: {error}")
-    label, saw = _seen(observed)
     if label == "421" and label not in case.allowed:  # which it may say at any time (RFC 5321 3.8)
         return ended(Verdict.ERROR, saw=f"it would not go on: {saw}")
     return ended(case.verdict_on(label), label, saw)

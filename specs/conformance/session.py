@@ -43,8 +43,11 @@ __all__ = [
 
 Stage = Literal["connect", "greeting", "ehlo", "mail", "rcpt", "data"]
 STAGES: Final[tuple[Stage, ...]] = ("connect", "greeting", "ehlo", "mail", "rcpt", "data")
-#: Pauses before another attempt where the greeting is 421, in seconds.
+#: Pauses before another attempt, in seconds: where the greeting is 421, or there is none; where
+#: there is no connection.  A port where nobody listens is to be told soon.
 AGAIN_S: Final = (0.3, 1.0, 2.5)
+REFUSED_AGAIN_S: Final = (0.2, 0.6)
+TURNED_AWAY: Final = (ConnectionRefusedError, ConnectionResetError)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,24 +116,42 @@ class Session(Connection):
         return reply
 
     async def _again(self, reply: Reply) -> Reply:
-        """A server may have too many connections just now (421): another greeting, a little later.
-        This is a set-up: a case that asks how it is greeted connects by itself.
+        """A server may have too many connections just now, and say so (421), or close them: another
+        greeting, a little later.  This is a set-up: a case that asks how it is greeted connects by
+        itself.
         """
         ends_s = trio.current_time() + self.given.timeout_s
         for pause_s in AGAIN_S:
-            if reply.code != "421" or trio.current_time() + pause_s > ends_s:
+            full = reply.code == "421" or (reply.kind == "closed" and not reply.octets)
+            if not full or trio.current_time() + pause_s > ends_s:
                 break
             self.note(f"the greeting was {reply}: once more in {pause_s} s")
             await self.close()
             await trio.sleep(pause_s)
-            await self.connect()
+            await self._connected()
             reply = await self.reply()
         return reply
+
+    async def _connected(self) -> None:
+        """The same where it refuses connections.  Raises OSError, Refused."""
+        ends_s = trio.current_time() + self.given.timeout_s
+        for pause_s in REFUSED_AGAIN_S:
+            try:
+                await self.connect()
+            except (OSError, Refused) as error:
+                if not _turned_away(error) or trio.current_time() + pause_s > ends_s:
+                    raise
+                self.note(f"{error}: once more in {pause_s} s")
+            else:
+                return
+            await self.close()
+            await trio.sleep(pause_s)
+        await self.connect()
 
     async def _go_on(self, stage: Stage) -> Reply:
         match stage:
             case "connect":
-                await self.connect()
+                await self._connected()
                 return Reply(kind="silent")
             case "greeting":
                 return await self.reply()
@@ -177,7 +198,7 @@ class Session(Connection):
         """The initial response of PLAIN (RFC 4616), in base64."""
         name = self.given.user if user is None else user
         word = self.given.password if password is None else password
-        return base64.b64encode(f"\0{name}\0{word}".encode()).decode()
+        return base64.b64encode(_octets(f"\0{name}\0{word}")).decode()
 
     # -- mail -------------------------------------------------------------------------------------
 
@@ -268,6 +289,14 @@ class Session(Connection):
                 if each._stream is not None:
                     await trio.aclose_forcefully(each._stream)
                     each._stream = None
+
+
+def _turned_away(error: OSError | Refused) -> bool:
+    """At each address of the host, or in the handshake of TLS."""
+    if isinstance(error, Refused):
+        return error.reply.kind == "closed"
+    causes = error.__cause__  # trio's, of each address
+    return isinstance(causes, ExceptionGroup) and not causes.split(TURNED_AWAY)[1]
 
 
 def _octets(text: str | bytes) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -43,6 +44,18 @@ def printable(text: str) -> str:
 def safe(text: str) -> str:
     """The same, for rich: no markup either."""
     return escape(printable(text))
+
+
+class _Console(Console):
+    """As rich's, but a pipe that nobody reads is an error like others, not the program's end."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def console(*, stderr: bool = False, **more: Any) -> Console:
+    """One that replaces nothing in what a server says (":a:" would be a picture)."""
+    return _Console(stderr=stderr, emoji=False, **more)
 
 
 def show(record: Record, judged: Judged, console: Console, *, verbose: bool = False) -> None:

@@ -11,6 +11,7 @@ Rules a reader may rely on
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import ipaddress
 import os
@@ -31,12 +32,14 @@ import trio
 from specs.conformance.given import SMTP_PORT, Given
 from specs.conformance.hop import Hop
 from specs.conformance.hop_records import Bell
-from specs.conformance.names import Names, place, serve
+from specs.conformance.names import Names, place, port_of, serve
 from specs.conformance.session import Unavailable
 from specs.conformance.transcript import Told
 
 TOP: Final = "hop.example"
 SINK: Final = f"sink.{TOP}"
+#: Pauses before another attempt where a port is taken, in seconds: it may be a connection's.
+TAKEN_AGAIN_S: Final = (0.1, 0.3)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,7 +117,8 @@ def networks(text: str) -> list[tuple[IPv4Network | IPv6Network, int]]:
         match = _NETWORK.match(each.strip())
         if match is None:
             raise ValueError(f"{each}: no network")
-        found.append((ipaddress.ip_network(match[1], strict=False), int(match[2] or SMTP_PORT)))
+        network = ipaddress.ip_network(match[1], strict=False)
+        found.append((network, port_of(match[2] or str(SMTP_PORT))))
     return found
 
 
@@ -156,11 +160,16 @@ async def laid_out(given: Given) -> AsyncIterator[Testbed | None]:
 async def _no_names(testbed: Testbed, nursery: trio.Nursery) -> str:
     """Start the name server; why it can't be, or ""."""
     given = testbed.given
-    try:
-        await nursery.start(serve, testbed.names, place(given.names))
-        testbed.names.add(given.hostname, "A", "127.0.0.1")
-    except (OSError, ValueError) as error:
-        return f"--names {given.names}: the name server can't listen there: {error}"
+    for pause_s in (*TAKEN_AGAIN_S, None):
+        try:
+            await nursery.start(serve, testbed.names, place(given.names))
+            break
+        except (OSError, ValueError) as error:
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            if pause_s is None or not taken:
+                return f"--names {given.names}: the name server can't listen there: {error}"
+        await trio.sleep(pause_s)
+    testbed.names.add(given.hostname, "A", "127.0.0.1")
     return ""
 
 

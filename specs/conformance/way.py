@@ -18,6 +18,7 @@ Rules a reader may rely on
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -121,21 +122,34 @@ class Way:
         Raises Unavailable.
         """
         name = name or f"mx{len(self.hops) + 1}.{self.domain}"
-        host = address or self.testbed.address()
         certificate = await self.testbed.certificate() if "STARTTLS" in features else None
         made = Hop(
-            name=name, host=host, port=self.testbed.port, told=self.talk.told, bell=self.bell,
+            name=name, host=address or self.testbed.address(), port=self.testbed.port,
+            told=self.talk.told, bell=self.bell,
             table={**(table or {}), **more}, features=tuple(features), certificate=certificate,
             stall_s=stall_s, room=room,
             tls_features=None if tls_features is None else tuple(tls_features),
         )  # fmt: skip
         try:
-            await made.listen(self.nursery)
+            await self._listen(made, again=not address)
         except OSError as error:
-            raise Unavailable(f"--hops: {host} port {made.port}: {error}") from None
-        self.names.add(name, "AAAA" if ":" in host else "A", host)
+            raise Unavailable(f"--hops: {made.host} port {made.port}: {error}") from None
+        self.names.add(name, "AAAA" if ":" in made.host else "A", made.host)
         self.hops.append(made)
         return made
+
+    async def _listen(self, hop: Hop, *, again: bool) -> None:
+        """again: at other addresses, where somebody (another run) listens at this one already.
+
+        Raises OSError, Unavailable.
+        """
+        try:
+            await hop.listen(self.nursery)
+        except OSError as error:
+            if not again or error.errno != errno.EADDRINUSE:
+                raise
+            hop.host = self.testbed.address()
+            await hop.listen(self.nursery)
 
     async def mx(
         self, table: Table | None = None, *, preference: int = 10, domain: str = "",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from browser.opened import NARROW, Opened
+from browser.opened import NARROW, PATIENCE_MS, Opened
 from playwright.sync_api import Locator, expect
 from unit.specs.conformance.made import FAIL, INFO, PASS, result
 
@@ -29,7 +29,7 @@ ALL = [QUIT, SIZE, SMUGGLED, HELP]
 #: More than there are: cases and servers of the large page; how long it may take, on a machine that
 #: is busy with other tests.  (Alone: it opens in 1 s, a search takes 0.1 s.)
 MANY_CASES, MANY_SERVERS = 3200, 6
-OPENS_MS, SEARCHES_MS = 20_000, 2_000
+OPENS_MS, SEARCHES_MS = 20_000, 10_000
 SAID = ".transcript[data-said=yes]"
 
 
@@ -98,7 +98,8 @@ def shown(opened: Opened) -> list[str]:
 
 def shows(opened: Opened, cases: list[str]) -> None:
     """Once it has: typing is answered after a while."""
-    expect(opened.page.locator("#count")).to_have_text(f"{len(cases)} of {len(ALL)} cases")
+    words = f"{len(cases)} of {len(ALL)} cases"
+    expect(opened.page.locator("#count")).to_have_text(words, timeout=PATIENCE_MS)
     assert shown(opened) == cases
 
 

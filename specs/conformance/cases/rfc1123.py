@@ -9,6 +9,7 @@ Tricky
 from __future__ import annotations
 
 from specs.conformance.allowed import FROM_NOBODY, UNVERIFIED
+from specs.conformance.arrivals import never_there
 from specs.conformance.model import NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import Session
@@ -58,7 +59,8 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     if not reply.positive:
         return "at the end of the message", str(reply)
     found = await talk.look(talk.given.maildirs[0], patience_s=min(3.0, talk.given.patience_s))
-    return ("an answer" if found else "no answer"), str(reply)
+    none = not found and await never_there(talk)
+    return ("no answer" if none else "an answer"), str(reply)
 
 
 @here.case(

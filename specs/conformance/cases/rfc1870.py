@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from specs.conformance.arrivals import delivered, never_there
+from specs.conformance.asking import going_on
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply, Seen
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Session
@@ -251,14 +252,14 @@ async def lie(talk: Session, declared: int, body: bytes) -> Observed:
     await talk.must(f"RCPT TO:<{talk.given.rcpt}>")
     await talk.must("DATA")
     await talk.send(talk.message(body))
-    early = await talk.unasked()
+    early = going_on(await talk.unasked())
     if early.kind != "silent":
         return "before the end", str(early)
     await talk.send(b".\r\n")
-    final = await talk.reply()
+    final = going_on(await talk.reply())
     if final.kind != "reply":
         return final
-    after = await talk.say("NOOP")
+    after = going_on(await talk.say("NOOP"), closed=True)
     if after.code != "250":
         return "out of step", f"{final} | NOOP: {after}"
     return ("accepted" if final.positive else "refused"), str(final)
@@ -442,6 +443,8 @@ async def _(talk: Session) -> Observed:
     if early.kind in ("closed", "reply"):
         return "closed", str(final)
     after = await talk.say("NOOP")
+    if after.kind == "closed" or after.code == "421":
+        return "closed", f"{final} | NOOP: {after}"
     return final if after.code == "250" else ("out of step", f"{final} | NOOP: {after}")
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from specs.conformance.arrivals import lost
+from specs.conformance.asking import going_on
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply, Seen
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Refused, Session, Unavailable
@@ -38,11 +39,13 @@ async def counted(talk: Session, accepted: Sequence[str]) -> Seen:
     shown = " | ".join(str(each) for each in replies)
     whole = [each for each in replies if each.kind == "reply"]
     if len(whole) < len(accepted):
+        for each in replies:
+            going_on(each)
         return "too few", shown
-    late = await talk.unasked()
+    late = going_on(await talk.unasked())
     if late.kind == "reply":
         return "too many", f"{shown} | {late}"
-    noop = await talk.say("NOOP")
+    noop = going_on(await talk.say("NOOP"), closed=True)
     if noop.code != "250":
         return f"NOOP then {noop.label}", f"{shown} | {noop}"
     for rcpt, reply in zip(accepted, whole, strict=True):
@@ -104,7 +107,7 @@ here.probe(
 )  # fmt: skip
 async def _(talk: Session) -> Observed:
     await talk.upto("rcpt")
-    reply = await talk.say(talk.fill("LHLO {hostname}"))
+    reply = going_on(await talk.say(talk.fill("LHLO {hostname}")))
     if not reply.positive:
         return f"LHLO then {reply.label}", str(reply)
     return await talk.say(talk.fill("RCPT TO:<{rcpt}>"))
@@ -212,7 +215,7 @@ async def _(talk: Session) -> Observed:
     rcpts = [talk.given.rcpt, talk.given.unknown, talk.given.rcpt2]
     lines = [f"MAIL FROM:<{talk.given.sender}>", *(f"RCPT TO:<{each}>" for each in rcpts), "DATA"]
     await talk.send("".join(f"{each}\r\n" for each in lines).encode())
-    replies = await talk.replies(5)
+    replies = [going_on(each) for each in await talk.replies(5)]
     shown = " | ".join(str(each) for each in replies)
     if len(replies) < 5 or replies[-1].code != "354":
         return "no 354", shown
@@ -344,8 +347,8 @@ async def _(talk: Session) -> Observed:
     accepted = await envelope(talk, [talk.given.rcpt, talk.given.rcpt2])
     message = talk.message()
     await talk.send(f"BDAT {len(message)}\r\n".encode() + message)
-    first = await talk.reply()
-    late = await talk.unasked()
+    first = going_on(await talk.reply())
+    late = going_on(await talk.unasked())
     if first.code != "250" or late.kind != "silent":
         return "chunk not answered once", f"{first} | {late}"
     await talk.send(b"BDAT 0 LAST\r\n")

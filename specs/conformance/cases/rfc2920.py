@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from specs.conformance.arrivals import delivered
+from specs.conformance.asking import going_on
 from specs.conformance.groups import PAUSE_S, classes, codes, joined, stuffed
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply, Seen
 from specs.conformance.section import Section
@@ -250,7 +251,7 @@ for slug, needs, lines in NOBODY:
             return ("refused" if refused else reply.label), str(reply)
         if end.kind != "reply":
             return end.label, str(end)
-        after = await talk.say("NOOP")
+        after = going_on(await talk.say("NOOP"), closed=True)
         if after.code != "250":
             return "out of step", f"{end} | NOOP: {after}"
         return ("accepted" if end.positive else "refused after the dot"), str(end)

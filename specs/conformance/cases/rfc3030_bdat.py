@@ -90,7 +90,7 @@ for slug, line, octets in (*NO_SIZE, *NO_LAST):
 async def _(talk: Session) -> Observed:
     await talk.upto("rcpt")
     await talk.send(b"BDAT %d LAST\r\n" % (2**64 + 6) + QUIT)
-    reply = await talk.unasked()  # a server may wait for them all
+    reply = await talk.reply()  # a server may wait for them all
     if reply.kind != "reply" or reply.code == "421":
         return reply
     return ("accepted" if reply.positive else "refused"), str(reply)

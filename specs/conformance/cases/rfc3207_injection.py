@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from specs.conformance.asking import going_on
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
 from specs.conformance.session import Refused, Session
@@ -60,15 +61,15 @@ for _slug, _what, _octets in BEHIND:
             await talk.handshake(lenient())
         except Refused as refused:
             return "no TLS", str(refused)
-        early = await talk.unasked()
+        early = going_on(await talk.unasked(), closed=True)
         if early.kind != "silent":
             return "answered inside TLS", str(early)
-        rcpt = await talk.say(talk.fill("RCPT TO:<{rcpt}>"))
+        rcpt = going_on(await talk.say(talk.fill("RCPT TO:<{rcpt}>")), closed=True)
         if rcpt.positive:
             return "carried out inside TLS", str(rcpt)
         # Two answers to one command: a late one of the attacker's.
-        hello = await talk.say(talk.fill("EHLO {hostname}"))
-        late = await talk.unasked()
+        hello = going_on(await talk.say(talk.fill("EHLO {hostname}")), closed=True)
+        late = going_on(await talk.unasked(), closed=True)
         if late.kind != "silent" or hello.code != "250":
             return "answered inside TLS", f"{hello}; {late}"
         return ("answered in the clear" if clear else "nothing"), repr(clear[:80])

@@ -268,4 +268,6 @@ async def _once(door: Session) -> Observed:
     if late.kind != "silent":
         return "answered twice", f"{reply} | {late}"
     noop = await door.say("NOOP")
+    if noop.kind == "closed" or noop.code == "421":
+        return "closed", f"{reply} | NOOP: {noop}"
     return reply if noop.code == "250" else (f"NOOP then {noop.label}", f"{reply} | {noop}")

@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from specs.conformance.allowed import RCPT_WITHOUT_MAIL, UNKNOWN_RECIPIENT
+from specs.conformance.arrivals import lost
 from specs.conformance.keywords import REGISTERED
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply
 from specs.conformance.section import Section
@@ -150,8 +151,7 @@ def _beside(slug: str, bad: str, name: str, need: str) -> None:
             reply = await talk.content(talk.message())
         if not reply.positive:
             return reply
-        found = await talk.arrived()
-        return ("delivered" if found else "not delivered"), f"{len(found)} messages"
+        return "delivered" if await talk.arrived() else await lost(talk)
 
 
 _beside("unknown", "RCPT TO:<{unknown}>", "of an unknown user", "unknown")

@@ -18,7 +18,7 @@ from typing import Final
 
 from specs.conformance.allowed import DATA, NOTHING_TO_SEND, RCPT_WITHOUT_MAIL
 from specs.conformance.arrivals import overtaken
-from specs.conformance.asking import count, data_refused, one_reply, readable
+from specs.conformance.asking import count, data_refused, going_on, one_reply, readable
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply
 from specs.conformance.section import Section
 from specs.conformance.session import Session
@@ -414,10 +414,10 @@ def _edge(size: int) -> None:
             for line in ("MAIL FROM:<{sender}>", "RCPT TO:<{rcpt}>", "DATA"):
                 await talk.must(talk.fill(line))
             await talk.send(_exactly(talk, size + place) + b"\r\n.\r\n")
-            reply = await talk.reply()
+            reply = going_on(await talk.reply())
             if reply.kind != "reply":
                 return f"{reply.kind} at {place}"
-            noop = await talk.say("NOOP")
+            noop = going_on(await talk.say("NOOP"), closed=True)
             if noop.code != "250":
                 return f"out of step at {place}", str(noop)
         return "one reply each"
@@ -434,11 +434,11 @@ def _edge(size: int) -> None:
             for line in ("MAIL FROM:<{sender}>", "RCPT TO:<{rcpt}>", "DATA"):
                 await talk.must(talk.fill(line))
             await talk.send(_exactly(talk, size + place) + b".\r\nNOOP\r\nNOOP\r\n.\r\n")
-            reply = await talk.reply()
+            reply = going_on(await talk.reply())
             if reply.kind != "reply":
                 return f"{reply.kind} at {place}"
-            noop: Reply = await talk.say("NOOP")
-            after = await talk.unasked(0.05)
+            noop: Reply = going_on(await talk.say("NOOP"), closed=True)
+            after = going_on(await talk.unasked(0.05), closed=True)
             if noop.code != "250" or after.kind != "silent":
                 return f"taken for the end at {place}", f"{reply} | {noop} | {after}"
         return "one reply each"

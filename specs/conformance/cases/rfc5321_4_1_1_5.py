@@ -22,7 +22,7 @@ from specs.conformance.allowed import (
     RSET,
     UNKNOWN_COMMAND,
 )
-from specs.conformance.arrivals import overtaken
+from specs.conformance.arrivals import lost, overtaken
 from specs.conformance.asking import data_refused, needs
 from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Observed
 from specs.conformance.section import Section
@@ -98,14 +98,10 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     if not end.positive:
         return end
     first = await talk.arrived()
-    beside = talk.another()
-    beside.token = f"{talk.token}later"
-    await beside.transact(rcpts=[talk.given.rcpt2])
-    await beside.arrived(box=1, token=beside.token)
-    wrong = await talk.look(talk.given.maildirs[1], token=f"<{talk.token}@", patience_s=0.0)
-    if wrong:
+    await overtaken(talk, box=1)
+    if await talk.look(talk.given.maildirs[1], patience_s=0.0):
         return "dropped recipient, too"
-    return "first only" if first else "not delivered"
+    return "first only" if first else await lost(talk)
 
 
 # -- what changes nothing -------------------------------------------------------------------------

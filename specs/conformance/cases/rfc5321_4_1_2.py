@@ -21,6 +21,7 @@ from specs.conformance.allowed import (
     RECIPIENT,
     SENDER,
 )
+from specs.conformance.arrivals import lost
 from specs.conformance.asking import filled, octets, readable
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
@@ -114,7 +115,7 @@ def _same(how: str, level_of: str) -> None:
         end = await talk.content(talk.message())
         if not end.positive:
             return "refused", str(end)
-        return "delivered" if await talk.arrived() else "not delivered"
+        return "delivered" if await talk.arrived() else await lost(talk)
 
 
 _same("quotes", "in quotes")

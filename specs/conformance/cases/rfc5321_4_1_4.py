@@ -22,6 +22,7 @@ from specs.conformance.allowed import (
     RCPT_WITHOUT_MAIL,
     Allowed,
 )
+from specs.conformance.arrivals import lost
 from specs.conformance.asking import data_refused, needs
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
 from specs.conformance.section import Section
@@ -172,7 +173,7 @@ async def _(talk: Session) -> str | tuple[str, str]:
     end = await talk.content(talk.message())
     if not end.positive:
         return "refused", str(end)
-    return "delivered" if await talk.arrived() else "not delivered"
+    return "delivered" if await talk.arrived() else await lost(talk)
 
 
 # -- a second MAIL --------------------------------------------------------------------------------

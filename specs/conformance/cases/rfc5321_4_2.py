@@ -13,6 +13,7 @@ from typing import Final
 
 from specs.conformance.allowed import UNKNOWN_COMMAND
 from specs.conformance.arrivals import overtaken
+from specs.conformance.asking import going_on
 from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Observed, Reply, Verdict
 from specs.conformance.section import Section
 from specs.conformance.session import Refused, Session
@@ -240,13 +241,13 @@ async def counted(talk: Session, wanted: Sequence[str]) -> tuple[str, str]:
     """Lines and QUIT, each when the one before was answered; all is read until the end."""
     codes: list[str] = []
     for each in wanted:
-        reply = await talk.say(talk.fill(each))
+        reply = going_on(await talk.say(talk.fill(each)))
         codes.append(reply.label)
         if reply.kind != "reply":
             return reply.kind, f"{' '.join(codes)}, the last after {each!r}"
         if talk.unread:
             return "too many", f"{talk.unread[:200]!r} beside the reply to {each!r}"
-    reply = await talk.say("QUIT")
+    reply = going_on(await talk.say("QUIT"))
     more = await talk.rest(2.0)
     codes.append(reply.label)
     if more or reply.code != "221":
@@ -293,7 +294,7 @@ for slug, clauses, what, wanted in COUNTS:
 )
 async def _(talk: Session) -> Observed | tuple[str, str]:
     await talk.upto("data")
-    final = await talk.content(talk.message())
+    final = going_on(await talk.content(talk.message()))
     if final.kind != "reply" or talk.unread:
         return ("too many" if talk.unread else final.kind), f"{final}, {talk.unread[:200]!r}"
     return await counted(talk, ("NOOP",))
@@ -310,7 +311,7 @@ async def _(talk: Session) -> Observed | tuple[str, str]:
     good, bad = "RCPT TO:<{rcpt}>", "RCPT TO:<@@>"
     batch = ("MAIL FROM:<{sender}>", good, bad, good, bad, good, "RSET", "QUIT")
     await talk.send("".join(talk.fill(f"{each}\r\n") for each in batch).encode())
-    codes = [each.label for each in await talk.replies(len(batch))]
+    codes = [going_on(each).label for each in await talk.replies(len(batch))]
     more = await talk.rest(2.0)
     firsts = "".join(each[0] for each in codes)
     if more or len(codes) != len(batch):

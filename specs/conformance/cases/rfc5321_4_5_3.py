@@ -16,6 +16,7 @@ from typing import Final
 import trio
 
 from specs.conformance.arrivals import lost
+from specs.conformance.asking import going_on
 from specs.conformance.headers import lf, parts
 from specs.conformance.model import INFO, NON_STRICT, PASS, Level, Observed, Reply, Seen, Verdict
 from specs.conformance.section import Section
@@ -383,21 +384,24 @@ def spelled(address: str, number: int) -> str:
 
 async def recipients(talk: Session, count: int) -> tuple[int, list[str]]:
     """So many RCPT for one mailbox: how many came before the first refusal, and all codes.  Raises
-    Refused if the very first was refused.
+    Refused if the very first was refused, or if it ended before there were a hundred, for whatever
+    reason.
     """
-    codes: list[str] = []
+    found: list[Reply] = []
     batch = 50 if "PIPELINING" in talk.features else 1
-    while len(codes) < count:
-        numbers = range(len(codes), min(len(codes) + batch, count))
+    while len(found) < count:
+        numbers = range(len(found), min(len(found) + batch, count))
         lines = "".join(f"RCPT TO:<{spelled(talk.given.rcpt, each)}>\r\n" for each in numbers)
         await talk.send(lines.encode())
-        found = [each.label for each in await talk.replies(len(numbers))]
-        codes += found
-        if found[-1:] in (["closed"], ["silent"], ["flood"], ["421"]):
+        found += await talk.replies(len(numbers))
+        if found[-1].label in ("closed", "silent", "flood", "421"):
             break
+    codes = [each.label for each in found]
     refused = next((at for at, code in enumerate(codes) if code[:1] != "2"), len(codes))
     if not refused:  # not a question of number
-        raise Refused("the first RCPT", Reply(code=codes[0]))
+        raise Refused("the first RCPT", found[0])
+    if refused < min(len(found), 100) and going_on(found[refused], closed=True).kind == "silent":
+        raise Refused("RCPT", found[refused])
     return refused, codes
 
 

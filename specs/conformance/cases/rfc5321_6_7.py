@@ -15,7 +15,7 @@ import re
 
 import trio
 
-from specs.conformance.arrivals import other_token
+from specs.conformance.arrivals import lost, other_token, settled
 from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Refused, Session
@@ -74,8 +74,10 @@ async def _(talk: Session) -> tuple[str, str]:
 async def _(talk: Session) -> tuple[str, str]:
     given = talk.given
     await _accepted(talk, rcpts=(given.rcpt, given.rcpt2))
-    first, second = await talk.arrived(), await talk.arrived(box=1)
-    return ("both" if first and second else "not both"), f"{len(first)} and {len(second)}"
+    for box in range(2):
+        if not await talk.arrived(box=box):
+            return await lost(talk, box)
+    return "both", ""
 
 
 @here.case(
@@ -86,7 +88,7 @@ async def _(talk: Session) -> tuple[str, str]:
 async def _(talk: Session) -> tuple[str, str]:
     for number in range(5):
         await _accepted(talk, _numbered(talk, number))
-    found = await talk.arrived(count=5)
+    found = await settled(talk, 5)
     there = {each for each in range(5) if any(b"number %d.\r" % each in _crlf(m) for m in found)}
     if len(there) < 5:
         return "some are missing", f"{len(there)} of 5"
@@ -107,7 +109,7 @@ async def _(talk: Session) -> tuple[str, str]:
         reply = await each.content(_numbered(talk, number))
         if not reply.positive:
             raise Refused("a message", reply)
-    found = await talk.arrived(count=4)
+    found = await settled(talk, 4)
     there = {each for each in range(4) if any(b"number %d.\r" % each in _crlf(m) for m in found)}
     if len(there) < 4:
         return "some are missing", f"{len(there)} of 4"
@@ -170,7 +172,7 @@ async def _(talk: Session) -> str:
 async def _(talk: Session) -> tuple[str, str]:
     await _accepted(talk)
     await _accepted(talk)
-    found = await talk.arrived(count=2)
+    found = await settled(talk, 2)
     label = {0: "none", 1: "one", 2: "both"}.get(len(found), "more")
     return label, f"{len(found)} copies"
 
@@ -197,7 +199,7 @@ def _unusual(slug: str, sender: str | None, octets: str) -> None:
         reply = await talk.transact(talk.fill(octets).encode(), sender=sender)
         if not reply.positive:
             return "refused", str(reply)
-        return ("delivered" if await talk.arrived() else "dropped"), str(reply)
+        return ("delivered" if await settled(talk) else "dropped"), str(reply)
 
 
 for _slug, _sender, _octets in UNUSUAL:
@@ -357,7 +359,7 @@ async def _once(talk: Session, *parts: bytes) -> tuple[str, str]:
     """How it arrived, with all that parts say."""
     found = await talk.arrived()
     if not found:
-        return "not delivered", ""
+        return await lost(talk)
     if not all(part in found[0] for part in parts):
         return "changed", repr(found[0][-200:])
     return ("delivered" if len(found) == 1 else "twice"), f"{len(found)} copies"

@@ -12,6 +12,7 @@ Tricky
 from __future__ import annotations
 
 from specs.conformance.allowed import UNVERIFIED
+from specs.conformance.asking import one_reply
 from specs.conformance.model import INFO, PASS, Observed, Reply
 from specs.conformance.section import Section
 from specs.conformance.session import NotApplicable, Refused, Session
@@ -72,12 +73,21 @@ async def _(talk: Session) -> tuple[str, str]:
     for octets, other in zip(NO_ENDS, others, strict=True):
         await other.upto("data")
         await other.send(talk.message(b"body") + octets + b"NOOP\r\n")
-    wait_s = talk.given.quiet_s  # once for all
+    wait_s, refused = talk.given.quiet_s, set[bytes]()  # once for all
     for octets, other in zip(NO_ENDS, others, strict=True):
         while (early := await other.unasked(wait_s)).kind == "reply":
             if early.positive:  # to the message, or to NOOP behind what was refused
                 return "another end", f"{octets!r}: {early}"
+            refused.add(octets)
         wait_s = 0.05
+        await other.send(b"more\r\n.\r\n")
+    for octets, other in zip(NO_ENDS, others, strict=True):
+        label, detail = await one_reply(other)
+        if label == "silent":  # who has refused it may have no more to say
+            if octets not in refused:
+                raise Refused("the true end", Reply(kind="silent"))
+        elif label not in ("one reply", "refused", "nothing carried out"):
+            return "another end", f"{octets!r}: {detail}"
     return "only one end", f"{len(NO_ENDS)} others"
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
 
 from specs.conformance import catalogue, expectations, junit, records, selection, terminal
 from specs.conformance.commands.endings import (
@@ -22,6 +21,7 @@ from specs.conformance.commands.endings import (
     STDOUT,
     after,
     end,
+    for_whoever_reads,
     writable,
     write,
 )
@@ -39,6 +39,7 @@ from specs.conformance.page import page
 from specs.conformance.records import Record
 from specs.conformance.registry import all_cases
 from specs.conformance.run import NoTestbed, Run, Unreachable
+from specs.conformance.terminal import console
 
 #: What is a server, and no section, where both may stand.
 _SERVER: Final = re.compile(r"localhost\Z|.*[.:]")
@@ -79,16 +80,19 @@ def check(
             rows = catalogue.coverage(all_cases())
         except catalogue.CatalogueError as error:
             end(EX_USAGE, error)
-        terminal.coverage_table(rows, Console(soft_wrap=False), verbose=verbose)
+        with for_whoever_reads():
+            terminal.coverage_table(rows, console(), verbose=verbose)
         return
     if only_list:
-        terminal.list_cases(_listed(words, security=security), Console(soft_wrap=False))
+        with for_whoever_reads():
+            terminal.list_cases(_listed(words, security=security), console())
         return
     if not words:
         raise click.UsageError("HOST[:PORT] is missing")
     address = address_argument(words[0], SMTP_PORT)
     cases = chosen(words[1:], security=security, slow=slow)
     known = _expected(expect)
+    before = {**_expected(_there(write_expect)), **known}
     writable(write_expect, junit_file, json_file, html_file)
     told = given(address, options)
     runner = Run(given=told, cases=cases, jobs=jobs, wait_s=wait_s)
@@ -99,15 +103,17 @@ def check(
     except NoTestbed as error:
         end(EX_USAGE, error)
     judged = expectations.judge(record.results, known, strict=strict)
-    quiet = STDOUT in (write_expect, junit_file, json_file, html_file)
-    terminal.show(record, judged, Console(stderr=quiet), verbose=verbose)
     write(junit_file, junit.document(record, judged))
     write(json_file, json.dumps(records.as_json(record), indent=1).encode() + b"\n")
     write(html_file, page.page([record]).encode())
+    if not runner.stopped:
+        write(write_expect, expectations.written(record.results, before, strict=strict).encode())
+    quiet = STDOUT in (write_expect, junit_file, json_file, html_file)
+    with for_whoever_reads():
+        terminal.show(record, judged, console(stderr=quiet), verbose=verbose)
     if runner.stopped:
         done = sum(not each.saw.startswith("not done:") for each in record.results)
         end(after(runner.stopped), f"{runner.stopped} after {done} cases")
-    write(write_expect, _written(write_expect, record, known, strict=strict))
     if not judged.tried:
         end(EX_USAGE, "no case could be tried: this run was not given what they need")
     sys.exit(0 if judged.fine else EX_UNEXPECTED)
@@ -115,7 +121,7 @@ def check(
 
 def watched(name: str, runner: Run) -> Record:
     """The run, with progress on a terminal; signals stop it.  Raises Unreachable, NoTestbed."""
-    console = Console(stderr=True)
+    screen = console(stderr=True)
     done: list[Result] = []
 
     def say(result: Result) -> None:
@@ -124,10 +130,10 @@ def watched(name: str, runner: Run) -> Record:
         status.update(f"{safe_name}: {len(done)} of {len(runner.cases)} cases, {failed} failed")
 
     safe_name = terminal.safe(name)
-    status = console.status(f"{safe_name}: {len(runner.cases)} cases")
-    if console.is_terminal:
+    status = screen.status(f"{safe_name}: {len(runner.cases)} cases")
+    if screen.is_terminal:
         runner.say = say
-    with status if console.is_terminal else nullcontext():
+    with status if screen.is_terminal else nullcontext():
         return measured(name, [runner], stoppable=True)
 
 
@@ -160,10 +166,6 @@ def _expected(path: Path | None) -> dict[str, Expected]:
         end(EX_USAGE, error)
 
 
-def _written(
-    path: Path | None, record: Record, known: dict[str, Expected], *, strict: bool
-) -> bytes:
-    """The new file; what the one before it says stays, as far as it still holds."""
-    if path is not None and path != STDOUT and path.is_file():
-        known = {**_expected(path), **known}
-    return expectations.written(record.results, known, strict=strict).encode()
+def _there(path: Path | None) -> Path | None:
+    """A file that is to be written anew: what it says stays, as far as it still holds."""
+    return path if path is not None and path != STDOUT and path.is_file() else None

@@ -16,6 +16,7 @@ import sys
 import click
 
 from specs.conformance.commands.check import check
+from specs.conformance.commands.endings import encodable
 from specs.conformance.commands.judged import judge_command
 from specs.conformance.commands.matrix import matrix_command
 from specs.conformance.commands.replayed import replay_command
@@ -37,6 +38,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Put a server to the standards (the same as `check`; its options: `check --help`)."""
+    encodable()
 
 
 main.add_command(check, "check")

@@ -99,6 +99,8 @@ def servers(path: Path) -> Iterator[tuple[str, Given]]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: it is nested too deeply") from None
     if not tables:
         raise ValueError(f"{path}: there is no table of a server in it")
     for name, table in tables.items():

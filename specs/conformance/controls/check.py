@@ -28,6 +28,7 @@ from specs.conformance.controls.planting import Fault
 from specs.conformance.controls.relay import relaying
 from specs.conformance.controls.server import serving
 from specs.conformance.controls.witness import Witness
+from specs.conformance.expectations import UNTRIED
 from specs.conformance.given import Given
 from specs.conformance.model import Case, Result, Verdict
 from specs.conformance.registry import all_cases
@@ -191,7 +192,9 @@ def strict_clauses() -> frozenset[str]:
 
 
 def claimed_clauses() -> frozenset[str]:
-    """Those of which a case can fail: a fault is found by it."""
+    """Those of which a case can fail: a fault is found by it.  (Of a case that looks at several
+    clauses, one fault speaks for all.)
+    """
     cases = [by_id()[each.case] for each in all_faults() if each.verdict is Verdict.FAIL]
     return frozenset(name for each in cases for name in each.clauses)
 
@@ -199,12 +202,30 @@ def claimed_clauses() -> frozenset[str]:
 # -- whole servers --------------------------------------------------------------------------------
 
 
+async def said_of(
+    parts: Parts, allowed: frozenset[Verdict], *, relayed: bool = False
+) -> list[Result]:
+    """What all its quick cases say of a control.  Who says what is not allowed is asked once more,
+    without the others: on a busy machine a wait may be over too soon.
+    """
+    results = {each.case.id: each for each in await run(parts, quick(relayed=relayed))}
+    again = [each.case for each in results.values() if each.verdict not in allowed]
+    if again:
+        results |= {each.case.id: each for each in await run(parts, again)}
+    return list(results.values())
+
+
 async def complaints(
     parts: Parts, allowed: frozenset[Verdict], *, relayed: bool = False
 ) -> list[Result]:
-    """What a control is said by all its quick cases that is not allowed to be said."""
-    results = await run(parts, quick(relayed=relayed))
-    return [each for each in results if each.verdict not in allowed]
+    """What a control is said by its quick cases that is not allowed to be said."""
+    said = await said_of(parts, allowed, relayed=relayed)
+    return [each for each in said if each.verdict not in allowed]
+
+
+def untried(results: Iterable[Result]) -> frozenset[str]:
+    """Why cases were not carried out: what the control has not."""
+    return frozenset(each.saw for each in results if each.verdict in UNTRIED)
 
 
 async def unproven(say: Callable[[str], None]) -> list[str]:

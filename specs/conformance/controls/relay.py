@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-import socket
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -490,30 +490,25 @@ def _parameters(line: str) -> dict[str, str]:
     return {name.upper(): value for name, _, value in (each.partition("=") for each in words)}
 
 
+#: Where the name server listens; nobody needs to be root.
+NAMES_PORT: Final = 5300
+
+
 @asynccontextmanager
 async def relaying(made: type[Relay], witness: Witness) -> AsyncIterator[Given]:
     """It listens; what a run is to be given.  Nobody needs to be root: next hops listen at the port
     where it listens, on other addresses.
     """
     relay = made(witness)
-    names, relay.port = _free_port(), _free_port()
-    relay.names = ("127.0.0.1", names)
+    # An address of its own: at 127.0.0.1 any port may be taken by a client's connection.
+    relay.names = (f"127.88.{secrets.randbelow(256)}.{1 + secrets.randbelow(254)}", NAMES_PORT)
     async with trio.open_nursery() as nursery:
         relay.nursery = nursery
-        listeners = await trio.open_tcp_listeners(relay.port, host="127.0.0.1")
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        relay.port = listeners[0].socket.getsockname()[1]
         nursery.start_soon(trio.serve_listeners, relay.serve, listeners)
         yield Given(
-            smtp=("127.0.0.1", relay.port), names=f"127.0.0.1:{names}", patience_s=6.0,
+            smtp=("127.0.0.1", relay.port), names="{}:{}".format(*relay.names), patience_s=10.0,
             hops=f"127.77.0.0/16:{relay.port}", rcpts=(f"nobody@{HOSTNAME}",),
         )  # fmt: skip
         nursery.cancel_scope.cancel()
-
-
-def _free_port() -> int:
-    """For UDP and TCP, as far as can be known."""
-    while True:
-        with suppress(OSError), socket.create_server(("127.0.0.1", 0)) as tcp:
-            port: int = tcp.getsockname()[1]
-            with socket.socket(type=socket.SOCK_DGRAM) as udp:
-                udp.bind(("127.0.0.1", port))
-                return port

@@ -13,7 +13,7 @@ from typing import Final
 from specs.conformance.fates import Fates
 from specs.conformance.hop import Hop
 from specs.conformance.hop_script import CLOSE, Say
-from specs.conformance.model import INFO, NON_STRICT, PASS, Observed
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Reply
 from specs.conformance.section import Section
 from specs.conformance.session import Refused, Session, Unavailable
 from specs.conformance.way import RETRY, SOON, Way, way_for
@@ -36,10 +36,13 @@ WATCHED: Final = 0.3
 
 async def whither(way: Way, hops: dict[str, Hop], *, share: float = 1.0) -> Observed:
     """Send a message; the label of the hop that has taken it, or else "refused", "refused for now",
-    "returned", or "waiting" (after that share of patience; after all of it only if another message
-    has got through meanwhile).
+    "returned", or "waiting" (after that share of patience, and only once another message, sent
+    later, has got through).  Raises Refused if that has not, or if what is no delivery can't be for
+    what the name server says: it was never asked about the domain.
     """
     reply = await way.offer()
+    if reply.code[:1] != "2" and not way.names.asked(way.domain):
+        raise Refused("mail to be relayed", reply)
     if reply.code[:1] == "4" or reply.kind != "reply":  # a look-up may take longer than we wait
         return "refused for now", str(reply)
     if reply.code[:1] != "2":
@@ -49,10 +52,12 @@ async def whither(way: Way, hops: dict[str, Hop], *, share: float = 1.0) -> Obse
         return [label for label, hop in hops.items() if hop.taken]
 
     come = await way.until(lambda: bool(taken()) or bool(way.reports), share)
-    if not come and hops and share == 1.0:
+    if not come:
         await way.compare()
     if taken():
         return taken()[0]
+    if not way.names.asked(way.domain):
+        raise Refused(f"a question about {way.domain}", Reply(kind="silent"))
     return "returned" if way.reports else "waiting"
 
 

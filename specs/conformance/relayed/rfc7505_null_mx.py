@@ -60,6 +60,8 @@ async def _(talk: Session) -> Observed:
         if reply.code[:1] != "2":
             return ("556" if reply.code == "556" else "another code"), str(reply)
         if not await way.returned():
+            await way.compare()
+        if not way.reports:
             return "waiting"
         statuses = way.reports[0].field("Status")
         return ("5.1.10" if "5.1.10" in statuses else "another code"), ", ".join(statuses)

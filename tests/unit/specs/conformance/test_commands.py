@@ -5,6 +5,7 @@ page.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ class Server(StreamRequestHandler):
     """Says 250 to everything; to QUIT nothing where it stalls."""
 
     def handle(self) -> None:
-        self.wfile.write(b"220 mx.example ESMTP\r\n")
+        self.wfile.write(self.server.greeting)
         for line in self.rfile:
             if line[:4].upper() != b"QUIT":
                 self.wfile.write(b"250 ok\r\n")
@@ -41,6 +42,7 @@ class Server(StreamRequestHandler):
 class Serving(ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
     stalls = False
+    greeting = b"220 mx.example ESMTP\r\n"
 
 
 @pytest.fixture
@@ -66,16 +68,38 @@ def test_who_is_interrupted_leaves_what_was_done(serving, tmp_path, number, code
         [sys.executable, "-m", "specs.conformance.commands.main", *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert serving.met.wait(60)
-    time.sleep(0.2)  # SIGINT reaches a program that has other cases under way, too
-    program.send_signal(number)
-    out, err = program.communicate(timeout=60)
+    try:
+        assert serving.met.wait(60)
+        time.sleep(0.2)  # SIGINT reaches a program that has other cases under way, too
+        program.send_signal(number)
+        out, err = program.communicate(timeout=60)
+    finally:
+        program.kill()
     assert program.returncode == code, out + err
     assert number.name in err and "Traceback" not in out + err
     told = json.loads(files[0].read_text())
     assert {each["saw"] for each in told["results"]} >= {f"not done: {number.name}"}
     assert b"<testsuite" in files[1].read_bytes()
     assert not files[2].exists()  # nobody expects what was not tried
+
+
+@pytest.mark.parametrize(
+    ("stdout", "encoding"), [("/dev/full", "utf-8"), ("/dev/null", "ascii")], ids=str
+)
+def test_results_are_kept_and_told_by_the_exit_code_though_nobody_can_read(
+    serving, tmp_path, stdout, encoding
+):
+    serving.greeting = "220 mx \u2603 :a: ESMTP\r\n".encode()
+    junit = tmp_path / "done.xml"
+    words = [address(serving), CASE, "--junit", str(junit)]
+    with open(stdout, "wb") as out:
+        program = subprocess.run(
+            [sys.executable, "-m", "specs.conformance.commands.main", *words], stdout=out,
+            stderr=subprocess.PIPE, check=False, timeout=60,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )  # fmt: skip
+    assert (program.returncode, program.stderr) == (0, b"")
+    assert b"<testsuite" in junit.read_bytes()
 
 
 def run(*words: str):

@@ -18,7 +18,9 @@ from specs.conformance.controls.check import (
     complaints,
     find,
     find_all,
+    said_of,
     strict_clauses,
+    untried,
 )
 from specs.conformance.controls.faults import all_faults
 from specs.conformance.controls.liberties import LIBERTIES
@@ -63,6 +65,43 @@ WITHOUT: Final[dict[str, str]] = {
     "8689-4.2.1-b": "the control relay offers no TLS, thus no REQUIRETLS",
 }
 
+#: What the faultless server has not, so that cases are not carried out.
+LACKING = frozenset(
+    {
+        "251 and 551",
+        "AUTH",
+        "AUTH DIGEST-MD5",
+        "AUTH EXTERNAL",
+        "AUTH PLAIN",
+        "AUTH SCRAM-SHA-256",
+        "AUTH XOAUTH2",
+        "BURL",
+        "FUTURERELEASE",
+        "SAML",
+        "SEND",
+        "SOML",
+        "TLS demanded from everybody",
+        "TURN",
+        "VRFY",
+        "a server without 8BITMIME",
+        "a server without ATRN",
+        "a server without BINARYMIME",
+        "a server without CHUNKING",
+        "a server without DELIVERBY",
+        "a server without DSN",
+        "a server without ETRN",
+        "a server without EXPN",
+        "a server without MT-PRIORITY",
+        "a server without RRVS",
+        "a server without SIZE",
+        "a server without SMTPUTF8",
+        "a server without STARTTLS",
+        "a verification by VRFY",
+        "an address that is accepted, and cannot be delivered to",
+        "mail that is accepted and returned later, from a source route",
+    }
+)
+
 needs_tls = pytest.mark.skipif(certificate() is None, reason="no openssl to make a certificate")
 
 
@@ -81,8 +120,10 @@ async def test_each_fault_is_found_by_its_case(faults: Sequence[Fault]) -> None:
 @needs_tls
 async def test_the_faultless_server_passes_all_cases() -> None:
     parts = Parts()
-    assert _told(await complaints(parts, GOOD)) == []
+    said = await said_of(parts, GOOD)
+    assert _told([each for each in said if each.verdict not in GOOD]) == []
     assert parts.witness.raised == []
+    assert untried(said) == LACKING
 
 
 @needs_tls

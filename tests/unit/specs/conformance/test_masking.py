@@ -44,6 +44,11 @@ def test_it_is_hidden(octets: bytes) -> None:
             assert SECRET.encode() not in base64.b64decode(word + b"===", validate=False)
 
 
+def test_so_is_one_that_is_no_utf_8() -> None:
+    """As it comes out of the environment."""
+    assert masked(b"secret\xff\xfe\r\n", "secret\udcff\udcfe") == b"***\r\n"
+
+
 def test_everything_else_stays() -> None:
     octets = b"AUTH PLAIN " + coded("\0ada\0other") + b"\r\nMAIL FROM:<a@b.example>\r\n"
     assert masked(octets, SECRET) == octets

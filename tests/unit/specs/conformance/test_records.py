@@ -49,6 +49,28 @@ def test_what_is_no_record_is_refused(tmp_path, text):
         records.read(file, cases())
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", float("inf")), ("offered", [1]), ("offered", {"smtp": 5}), ("results", 7),
+        ("results", [{"case": RESULTS[0].case.id, "transcript": [{"at": float("nan")}]}]),
+    ],
+)  # fmt: skip
+def test_a_record_with_something_odd_in_it_is_refused(tmp_path, key, value):
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({**records.as_json(RECORD), key: value}))
+    with pytest.raises(records.RecordError, match=r"run\.json"):
+        records.read(file, cases())
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_a_record_without_a_bottom_is_refused(tmp_path, text):
+    file = tmp_path / "run.json"
+    file.write_text(text)
+    with pytest.raises(records.RecordError, match="too deeply"):
+        records.read(file, cases())
+
+
 def test_a_case_that_nobody_knows_is_refused(tmp_path):
     file = tmp_path / "run.json"
     file.write_text(json.dumps(records.as_json(RECORD)))

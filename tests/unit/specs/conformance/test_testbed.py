@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from specs.conformance.given import Given
+from specs.conformance.names import place
 from specs.conformance.testbed import SINK, laid_out, networks
 
 
@@ -43,6 +44,14 @@ async def test_a_name_server_that_listens_there_already() -> None:
         async with laid_out(given(f"127.0.0.1:{taken.getsockname()[1]}")) as testbed:
             assert testbed is not None
             assert "Address already in use" in testbed.reason
+
+
+@pytest.mark.parametrize("port", ["65536", "99999", "٣"])
+def test_a_port_that_is_none(port: str) -> None:
+    with pytest.raises(ValueError, match=f"{port}: no"):
+        networks(f"127.77.0.0/16:{port}")
+    with pytest.raises(ValueError, match=f"{port}: no port"):
+        place(f"127.0.0.1:{port}")
 
 
 def test_networks() -> None:
