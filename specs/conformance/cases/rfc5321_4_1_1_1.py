@@ -237,7 +237,9 @@ def _injected(slug: str, argument: bytes) -> None:
             if not again.positive:  # on another connection nothing of the first can be seen
                 return "refused", f"{reply} | {again}"
         for line in ("MAIL FROM:<{sender}>", "RCPT TO:<{rcpt}>", "DATA"):
-            await talk.must(talk.fill(line))
+            step = await talk.say(talk.fill(line))
+            if not step.positive:
+                return "refused", str(step)
         await talk.content(talk.message())
         found = await talk.arrived()
         if not found:

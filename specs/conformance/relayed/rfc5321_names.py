@@ -37,8 +37,8 @@ WATCHED: Final = 0.3
 async def whither(way: Way, hops: dict[str, Hop], *, share: float = 1.0) -> Observed:
     """Send a message; the label of the hop that has taken it, or else "refused", "refused for now",
     "returned", or "waiting" (after that share of patience, and only once another message, sent
-    later, has got through).  Raises Refused if that has not, or if what is no delivery can't be for
-    what the name server says: it was never asked about the domain.
+    later, has got through).  Raises Unavailable if that has not, though the domain was looked up;
+    Refused if what is no delivery can't be for what the name server says: it was never asked.
     """
     reply = await way.offer()
     if reply.code[:1] != "2" and not way.names.asked(way.domain):
@@ -53,7 +53,12 @@ async def whither(way: Way, hops: dict[str, Hop], *, share: float = 1.0) -> Obse
 
     come = await way.until(lambda: bool(taken()) or bool(way.reports), share)
     if not come:
-        await way.compare()
+        try:
+            await way.compare()
+        except Refused:
+            if not way.names.asked(way.domain):
+                raise
+            raise Unavailable("a queue in which others need not wait behind it") from None
     if taken():
         return taken()[0]
     if not way.names.asked(way.domain):
