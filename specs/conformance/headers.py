@@ -115,11 +115,11 @@ def added(came: bytes, sent: bytes) -> list[Field] | None:
     return None
 
 
-def on_top(message: bytes, name: bytes = b"From") -> list[Field]:
-    """With LF: the fields above the first one of that name, which a server has put there."""
+def on_top(message: bytes) -> list[Field]:
+    """With LF: the fields above the first From, which a server has put there."""
     found: list[Field] = []
     for each in parts(message)[0]:
-        if each.name == name.decode().lower():
+        if each.name == "from":
             break
         found.append(each)
     return found

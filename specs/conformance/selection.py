@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, get_args
 
-from specs.conformance.model import Case
+from specs.conformance.model import Case, Role
 
-ROLES: Final = ("server", "delivery", "client", "relay")
+ROLES: Final = get_args(Role)
 _SECTION: Final = re.compile(r"([0-9]+|[A-Z])(\.[0-9]+)+\Z")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.markup import escape
@@ -192,8 +192,7 @@ def coverage_table(rows: Sequence[Covered], console: Console, *, verbose: bool =
         "MUST, MUST NOT",
     ):
         table.add_column(name, justify="left" if name == "role" else "right")
-    roles: tuple[Role, ...] = ("server", "delivery", "client", "relay")
-    for role in roles:
+    for role in get_args(Role):
         own = [each for each in rows if each.clause.role == role]
         states = Counter(each.state for each in own)
         musts = share(rows, roles=[role], levels=["MUST", "MUST NOT"])

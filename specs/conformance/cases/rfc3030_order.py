@@ -6,6 +6,7 @@ cannot know how many octets follow.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from specs.conformance.arrivals import delivered, never_there
@@ -21,7 +22,7 @@ from specs.conformance.chunking import (
     send_chunks,
 )
 from specs.conformance.groups import codes
-from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Seen
+from specs.conformance.model import INFO, NON_STRICT, PASS, Observed, Seen, Verdict
 from specs.conformance.section import Section
 from specs.conformance.session import Refused, Session, Unavailable
 from specs.conformance.size_limit import small_limit
@@ -235,16 +236,20 @@ async def _(talk: Session) -> Observed:
     return ("accepted" if found[1].positive else "refused"), codes(found)
 
 
+#: Of what is larger than the advertised limit, and read to its end.
+OVER_LIMIT: Final[Mapping[str, Verdict]] = {
+    "552": PASS, "5yz": NON_STRICT, "4yz": NON_STRICT, "250": NON_STRICT, "closed": NON_STRICT,
+    "421": NON_STRICT,
+}  # fmt: skip
+
+
 @here.case(
     "2-over-limit",
     level="IMPLIED",
     clauses="3030-2-m",
     requirement="The chunk that exceeds the advertised limit is read, and refused with 552",
     sent="BDAT, 100000 octets each, until the limit of SIZE is exceeded | NOOP",
-    allowed={
-        "552": PASS, "5yz": NON_STRICT, "4yz": NON_STRICT, "250": NON_STRICT, "closed": NON_STRICT,
-        "421": NON_STRICT,
-    },
+    allowed=OVER_LIMIT,
     keywords="CHUNKING SIZE",
     needs="rcpt",
     security=AS_COMMANDS,
@@ -267,10 +272,7 @@ async def _(talk: Session) -> Observed:
     clauses="3030-2-m",
     requirement="A single chunk that is larger than the advertised limit is read and refused",
     sent="BDAT LAST with (limit + 100000) octets, commands among them | NOOP",
-    allowed={
-        "552": PASS, "5yz": NON_STRICT, "4yz": NON_STRICT, "250": NON_STRICT, "closed": NON_STRICT,
-        "421": NON_STRICT,
-    },
+    allowed=OVER_LIMIT,
     keywords="CHUNKING SIZE",
     needs="rcpt",
     security=AS_COMMANDS,

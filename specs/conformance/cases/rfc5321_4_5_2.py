@@ -250,9 +250,7 @@ WIRE: Final = b"one\r\n..two\r\n\r\n...\r\n" + END
 BODY: Final = b"one\r\n.two\r\n\r\n..\r\n" + END
 for slug, what, cut in CUTS:
 
-    async def _cuts(
-        talk: Session, cut: Callable[[bytes], list[bytes]] = cut, slug: str = slug
-    ) -> Seen:
+    async def _cuts(talk: Session, cut: Callable[[bytes], list[bytes]] = cut) -> Seen:
         await talk.upto("data")
         final = await ended(talk, cut(head(talk) + WIRE + DOT))
         return await compared(talk, final, BODY)
